@@ -1,0 +1,1 @@
+"""Data sets, turned into train, validation and test splits that never touch."""

@@ -1,0 +1,170 @@
+"""Splits: labelled images that are read in batches, and the bundle of three of them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from aebnas.data.preprocessing import Preprocessing
+
+__all__ = ["Batch", "DataBundle", "DatasetSplit", "Preprocessing", "Split", "TensorSplit"]
+
+
+class Batch(NamedTuple):
+    """B samples: positions within their split int64 (B,), model inputs float32 (B, C, H, W), labels int64 (B,)."""
+
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a batch
+    images: Tensor
+    labels: Tensor
+
+
+class Split(ABC):
+    """Labelled images of one part of a data set.
+
+    Attributes:
+        labels: Class numbers, int64 (N,).
+        preprocessing: Applied to every image that ``batches`` yields.
+    """
+
+    labels: Tensor
+    preprocessing: Preprocessing
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @abstractmethod
+    def batches(self, batch_size: int, *, seed: int | None = None, drop_last: bool = False) -> Iterator[Batch]:
+        """Yield every sample once, in order without ``seed``, else in the order that ``seed`` determines."""
+
+    @abstractmethod
+    def raw(self, limit: int | None = None) -> Tensor:
+        """Return the first ``limit`` images (all without it) as they are stored, uint8 or float (N, C, H, W)."""
+
+    @abstractmethod
+    def subset(self, indices: Tensor) -> Split:
+        """Return the samples at ``indices``, int64 (M,), in that order."""
+
+
+class TensorSplit(Split):
+    """A split whose images are all in memory; batches are slices, without the cost of a DataLoader.
+
+    Args:
+        images: uint8 or float32 (N, C, H, W).
+        labels: int64 (N,).
+        preprocessing: Applied batch by batch.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor, preprocessing: Preprocessing) -> None:
+        self.images = images
+        self.labels = labels
+        self.preprocessing = preprocessing
+
+    def batches(self, batch_size: int, *, seed: int | None = None, drop_last: bool = False) -> Iterator[Batch]:
+        """Yield every sample once, in order without ``seed``, else in the order that ``seed`` determines."""
+        for index in _batch_indices(len(self), batch_size, seed, drop_last):
+            yield Batch(index, self.preprocessing.apply(self.images[index]), self.labels[index])
+
+    def raw(self, limit: int | None = None) -> Tensor:
+        """Return the first ``limit`` images (all without it) as they are stored, uint8 or float32 (N, C, H, W)."""
+        return self.images[:limit]
+
+    def subset(self, indices: Tensor) -> TensorSplit:
+        """Return the samples at ``indices``, int64 (M,), in that order, as a copy."""
+        return TensorSplit(self.images[indices], self.labels[indices], self.preprocessing)
+
+
+class DatasetSplit(Split):
+    """A split over a map-style torch Dataset of (image tensor, label), read anew in every pass.
+
+    Random transforms of the Dataset stay random: ``seed`` fixes the order of the samples, not their transforms.
+
+    Args:
+        dataset: Items are (uint8 or float tensor (C, H, W), label).
+        labels: int64 (N,), the labels of the samples at ``indices``.
+        preprocessing: Applied batch by batch.
+        indices: Which items of ``dataset`` belong to the split, int64 (N,); all of them by default.
+    """
+
+    def __init__(
+        self, dataset: Dataset[Any], labels: Tensor, preprocessing: Preprocessing, indices: Tensor | None = None
+    ) -> None:
+        self.dataset = dataset
+        self.labels = labels
+        self.preprocessing = preprocessing
+        self.indices = torch.arange(len(labels)) if indices is None else indices
+
+    def batches(self, batch_size: int, *, seed: int | None = None, drop_last: bool = False) -> Iterator[Batch]:
+        """Yield every sample once, in order without ``seed``, else in the order that ``seed`` determines."""
+        for index, images in self._load(list(_batch_indices(len(self), batch_size, seed, drop_last))):
+            yield Batch(index, self.preprocessing.apply(images), self.labels[index])
+
+    def raw(self, limit: int | None = None) -> Tensor:
+        """Return the first ``limit`` images (all without it) as the Dataset gives them, (N, C, H, W)."""
+        count = len(range(len(self))[:limit])
+        return torch.cat([images for _, images in self._load(list(_batch_indices(count, 256, None, False)))])
+
+    def subset(self, indices: Tensor) -> DatasetSplit:
+        """Return the samples at ``indices``, int64 (M,), in that order."""
+        return DatasetSplit(self.dataset, self.labels[indices], self.preprocessing, self.indices[indices])
+
+    def _load(self, batches: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        items = _IndexedImages(self.dataset, self.indices)
+        sampler = [batch.tolist() for batch in batches]
+        # A generator of its own: a DataLoader otherwise draws from the global one and shifts everybody's numbers.
+        yield from DataLoader(items, batch_sampler=sampler, generator=torch.Generator())
+
+
+class _IndexedImages(Dataset[tuple[int, Tensor]]):
+    def __init__(self, dataset: Dataset[Any], indices: Tensor) -> None:
+        self._dataset = dataset
+        self._indices = indices.tolist()
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, position: int) -> tuple[int, Tensor]:
+        return position, self._dataset[self._indices[position]][0]
+
+
+@dataclass(frozen=True)
+class DataBundle:
+    """One data set, ready to use: three splits that share no sample.
+
+    Attributes:
+        name: What the data set is called in reports.
+        train, validation, test: The splits.
+        classes: Class names; a label is a position in it.
+        input_shape: (C, H, W) of one image.
+        preprocessing: The one that all splits apply, fitted on the train split only.
+        fingerprint: 16 hex digits that change with any image, label, split or preprocessing.
+    """
+
+    name: str
+    train: Split
+    validation: Split
+    test: Split
+    classes: tuple[str, ...]
+    input_shape: tuple[int, ...]
+    preprocessing: Preprocessing
+    fingerprint: str
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes."""
+        return len(self.classes)
+
+
+def _batch_indices(count: int, batch_size: int, seed: int | None, drop_last: bool) -> Iterator[Tensor]:
+    if seed is None:
+        order = torch.arange(count)
+    else:
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    stop = count - count % batch_size if drop_last else count
+    for start in range(0, stop, batch_size):
+        yield order[start : start + batch_size]
