@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from aebnas.data.preprocessing import Preprocessing
 
-__all__ = ["Batch", "DataBundle", "DatasetSplit", "Preprocessing", "Split", "TensorSplit"]
+__all__ = ["Batch", "DataBundle", "DatasetSplit", "ImageSplit", "Preprocessing", "Split", "TensorSplit", "batch_indices"]
 
 
 class Batch(NamedTuple):
@@ -25,15 +25,13 @@ class Batch(NamedTuple):
 
 
 class Split(ABC):
-    """Labelled images of one part of a data set.
+    """Labelled tensors that are read in batches: images, or features of them.
 
     Attributes:
         labels: Class numbers, int64 (N,).
-        preprocessing: Applied to every image that ``batches`` yields.
     """
 
     labels: Tensor
-    preprocessing: Preprocessing
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -43,15 +41,25 @@ class Split(ABC):
         """Yield every sample once, in order without ``seed``, else in the order that ``seed`` determines."""
 
     @abstractmethod
-    def raw(self, limit: int | None = None) -> Tensor:
-        """Return the first ``limit`` images (all without it) as they are stored, uint8 or float (N, C, H, W)."""
-
-    @abstractmethod
     def subset(self, indices: Tensor) -> Split:
         """Return the samples at ``indices``, int64 (M,), in that order."""
 
 
-class TensorSplit(Split):
+class ImageSplit(Split):
+    """A split of images of one part of a data set.
+
+    Attributes:
+        preprocessing: Applied to every image that ``batches`` yields.
+    """
+
+    preprocessing: Preprocessing
+
+    @abstractmethod
+    def raw(self, limit: int | None = None) -> Tensor:
+        """Return the first ``limit`` images (all without it) as they are stored, uint8 or float (N, C, H, W)."""
+
+
+class TensorSplit(ImageSplit):
     """A split whose images are all in memory; batches are slices, without the cost of a DataLoader.
 
     Args:
@@ -67,7 +75,7 @@ class TensorSplit(Split):
 
     def batches(self, batch_size: int, *, seed: int | None = None, drop_last: bool = False) -> Iterator[Batch]:
         """Yield every sample once, in order without ``seed``, else in the order that ``seed`` determines."""
-        for index in _batch_indices(len(self), batch_size, seed, drop_last):
+        for index in batch_indices(len(self), batch_size, seed, drop_last):
             yield Batch(index, self.preprocessing.apply(self.images[index]), self.labels[index])
 
     def raw(self, limit: int | None = None) -> Tensor:
@@ -79,7 +87,7 @@ class TensorSplit(Split):
         return TensorSplit(self.images[indices], self.labels[indices], self.preprocessing)
 
 
-class DatasetSplit(Split):
+class DatasetSplit(ImageSplit):
     """A split over a map-style torch Dataset of (image tensor, label), read anew in every pass.
 
     Random transforms of the Dataset stay random: ``seed`` fixes the order of the samples, not their transforms.
@@ -101,13 +109,13 @@ class DatasetSplit(Split):
 
     def batches(self, batch_size: int, *, seed: int | None = None, drop_last: bool = False) -> Iterator[Batch]:
         """Yield every sample once, in order without ``seed``, else in the order that ``seed`` determines."""
-        for index, images in self._load(list(_batch_indices(len(self), batch_size, seed, drop_last))):
+        for index, images in self._load(list(batch_indices(len(self), batch_size, seed, drop_last))):
             yield Batch(index, self.preprocessing.apply(images), self.labels[index])
 
     def raw(self, limit: int | None = None) -> Tensor:
         """Return the first ``limit`` images (all without it) as the Dataset gives them, (N, C, H, W)."""
         count = len(range(len(self))[:limit])
-        return torch.cat([images for _, images in self._load(list(_batch_indices(count, 256, None, False)))])
+        return torch.cat([images for _, images in self._load(list(batch_indices(count, 256, None, False)))])
 
     def subset(self, indices: Tensor) -> DatasetSplit:
         """Return the samples at ``indices``, int64 (M,), in that order."""
@@ -146,9 +154,9 @@ class DataBundle:
     """
 
     name: str
-    train: Split
-    validation: Split
-    test: Split
+    train: ImageSplit
+    validation: ImageSplit
+    test: ImageSplit
     classes: tuple[str, ...]
     input_shape: tuple[int, ...]
     preprocessing: Preprocessing
@@ -160,7 +168,8 @@ class DataBundle:
         return len(self.classes)
 
 
-def _batch_indices(count: int, batch_size: int, seed: int | None, drop_last: bool) -> Iterator[Tensor]:
+def batch_indices(count: int, batch_size: int, seed: int | None, drop_last: bool) -> Iterator[Tensor]:
+    """Yield the positions, int64, of every batch of ``count`` samples, shuffled where there is a ``seed``."""
     if seed is None:
         order = torch.arange(count)
     else:

@@ -1,0 +1,1 @@
+"""Exit branches: their specification, layers and heads."""

@@ -1,0 +1,59 @@
+"""The heads that end a branch: a map in, logits out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from aebnas.branches.layers import Shape
+from aebnas.errors import BranchError
+from aebnas.registry import Registry
+
+HEADS: Registry[Callable[..., nn.Module]] = Registry("head", BranchError)
+
+
+def _check_map(kind: str, shape: Shape) -> None:
+    if len(shape) != 3:
+        raise BranchError(f"head {kind!r} needs a map (channels, height, width), not a tensor of shape {shape}")
+
+
+@HEADS.add("pooled-linear")
+def pooled_linear(shape: Shape, num_classes: int) -> nn.Module:
+    """Global average pool, then a linear classifier."""
+    _check_map("pooled-linear", shape)
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(shape[0], num_classes))
+
+
+@HEADS.add("grid-linear")
+def grid_linear(shape: Shape, num_classes: int, *, size: int = 2) -> nn.Module:
+    """Average over a ``size`` x ``size`` grid of regions, so that *where* is kept, then a linear classifier."""
+    _check_map("grid-linear", shape)
+    height, width = shape[1:]
+    if size < 1 or height % size or width % size:
+        raise BranchError(f"head 'grid-linear' with size {size} does not divide a {height}x{width} map")
+    pool = nn.AvgPool2d((height // size, width // size))
+    return nn.Sequential(pool, nn.Flatten(), nn.Linear(shape[0] * size * size, num_classes))
+
+
+@HEADS.add("expand-mix")
+def expand_mix(shape: Shape, num_classes: int, *, expand: int = 6, mix: int = 0) -> nn.Module:
+    """Pointwise expansion, pool, pointwise mixing, linear: the exit head of EDANAS and AEBNAS (arXiv 2512.10671).
+
+    ``expand`` multiplies the channels before pooling; ``mix`` is the width after it (0: as wide as the expansion).
+    """
+    _check_map("expand-mix", shape)
+    if not 1 <= expand <= 8 or not 0 <= mix <= 4096:
+        raise BranchError(f"head 'expand-mix' takes expand 1 to 8 and mix 0 to 4096 (got {expand} and {mix})")
+    wide = shape[0] * expand
+    mixed = mix or wide
+    return nn.Sequential(
+        nn.Conv2d(shape[0], wide, 1, bias=False),
+        nn.BatchNorm2d(wide),
+        nn.Hardswish(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(wide, mixed, bias=False),
+        nn.Hardswish(),
+        nn.Linear(mixed, num_classes),
+    )

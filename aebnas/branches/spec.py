@@ -1,0 +1,104 @@
+"""What a branch and a network of branches are made of: frozen, hashable, JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aebnas.errors import BranchError
+from aebnas.files import canonical_json, digest
+
+Option = int | float | str | bool
+
+
+@dataclass(frozen=True)
+class PartSpec:
+    """One layer or head by registered name, with its options sorted by key."""
+
+    kind: str
+    options: tuple[tuple[str, Option], ...] = ()
+
+    @classmethod
+    def of(cls, kind: str, **options: Option) -> PartSpec:
+        """Build a part from keyword options."""
+        return cls(kind, tuple(sorted(options.items())))
+
+    @classmethod
+    def parse(cls, value: Any, key: str) -> PartSpec:
+        """Read ``name`` or ``{kind: name, option: value}``; ``key`` says in errors where it stood."""
+        if isinstance(value, str):
+            return cls(value)
+        if not isinstance(value, Mapping) or not isinstance(value.get("kind"), str):
+            raise BranchError(f"{key} must be a name, or a mapping with 'kind' and options (got {value!r})")
+        options = {str(name): option for name, option in value.items() if name != "kind"}
+        for name, option in options.items():
+            if not isinstance(option, (int, float, str, bool)):
+                raise BranchError(f"{key}.{name} must be a number, a text or true/false (got {option!r})")
+        return cls.of(value["kind"], **options)
+
+    def to_json(self) -> Any:
+        """Return the form that :meth:`parse` reads."""
+        return {"kind": self.kind, **dict(self.options)} if self.options else self.kind
+
+    def __str__(self) -> str:
+        inside = " ".join(f"{name}={value}" for name, value in self.options)
+        return f"{self.kind}({inside})" if inside else self.kind
+
+
+@dataclass(frozen=True)
+class BranchSpec:
+    """One exit branch: the name of its attach point, its layers in order, and its head."""
+
+    attach: str
+    layers: tuple[PartSpec, ...] = ()
+    head: PartSpec = field(default_factory=lambda: PartSpec("pooled-linear"))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-serialisable form."""
+        return {
+            "attach": self.attach,
+            "layers": [layer.to_json() for layer in self.layers],
+            "head": self.head.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> BranchSpec:
+        """Read what :meth:`to_json` wrote."""
+        if not isinstance(value, Mapping) or "attach" not in value:
+            raise BranchError(f"a branch must be a mapping with 'attach', 'layers' and 'head' (got {value!r})")
+        layers = tuple(PartSpec.parse(layer, f"layers.{i}") for i, layer in enumerate(value.get("layers", ())))
+        return cls(str(value["attach"]), layers, PartSpec.parse(value.get("head", "pooled-linear"), "head"))
+
+    @property
+    def key(self) -> str:
+        """A hash that is equal for equal branches, across processes."""
+        return digest(canonical_json(self.to_json()))
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """The branches of one network in the order of their attach points, how they are trained, and the confidence."""
+
+    branches: tuple[BranchSpec, ...]
+    regime: str = "disjoint"
+    confidence: str = "max-probability"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-serialisable form."""
+        return {
+            "branches": [branch.to_json() for branch in self.branches],
+            "regime": self.regime,
+            "confidence": self.confidence,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> NetworkSpec:
+        """Read what :meth:`to_json` wrote."""
+        branches = tuple(BranchSpec.from_json(branch) for branch in value["branches"])
+        return cls(branches, str(value["regime"]), str(value["confidence"]))
+
+    @property
+    def key(self) -> str:
+        """A hash that is equal for equal networks, across processes."""
+        return digest(canonical_json(self.to_json()))

@@ -1,0 +1,1 @@
+"""What networks cost: MACs and latency of blocks, composed into exit costs."""

@@ -1,0 +1,194 @@
+"""The experiment: everything that one search depends on, typed and validated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import ConfigDict, Field, SkipValidation, field_validator, model_validator
+from torch import nn
+
+from aebnas.backbones.settings import BackboneSettings
+from aebnas.data.load import DATASETS
+from aebnas.data.settings import DataSettings
+from aebnas.data.splits import DataBundle
+from aebnas.errors import ExperimentError
+from aebnas.exits.confidence import CONFIDENCES
+from aebnas.registry import Registry, unknown_name
+from aebnas.resources import resource_folder
+from aebnas.settings import Settings, parse_settings, read_yaml
+from aebnas.training.accelerator import CHOICES
+from aebnas.training.objective import WEIGHTINGS
+from aebnas.training.regimes import REGIMES
+from aebnas.training.settings import BackboneFitSettings, RegimeSettings
+
+COSTS = ("macs", "latency_ms")
+SAMPLERS = ("nsga2", "tpe", "nsga3", "gp", "random")
+CUSTOM = "custom"
+EMBEDDED = "digits"
+
+
+class AttachSettings(Settings):
+    """Where exits may hang."""
+
+    points: int = Field(6, ge=1, le=16, description="most attach points to offer, spread evenly over MACs")
+    modules: tuple[str, ...] | None = Field(None, description="names of modules to attach to instead")
+
+
+class TargetSettings(Settings):
+    """A wish for one cost."""
+
+    cost: Literal["macs", "latency_ms"] = "latency_ms"
+    value: float = Field(gt=0, description="MACs, or milliseconds")
+    rule: Literal["at-most", "two-sided"] = "at-most"
+    min_accuracy: float | None = Field(None, ge=0, le=1, description="floor of the validation accuracy, 0 to 1")
+
+
+class SearchSettings(Settings):
+    """How long and with what to search."""
+
+    trials: int = Field(60, ge=1)
+    timeout: float | None = Field(None, gt=0, description="seconds after which no trial starts")
+    sampler: Literal["nsga2", "tpe", "nsga3", "gp", "random"] = "nsga2"
+    population: int = Field(16, ge=2, description="of nsga2 and nsga3")
+    objectives: tuple[str, ...] = Field(("accuracy", "latency_ms"), description="accuracy, macs, latency_ms")
+    target: TargetSettings | None = None
+    grid: int = Field(20, ge=2, le=200, description="thresholds per exit that are compared")
+    finalists: int = Field(4, ge=1, description="front points that are retrained, measured and scored on test")
+    accuracy_drop: float = Field(
+        0.0, ge=0, le=1, description="validation accuracy (0 to 1) the default pick may lose against the backbone"
+    )
+
+    @field_validator("objectives")
+    @classmethod
+    def _known_objectives(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        known = ("accuracy", *COSTS)
+        for name in names:
+            if name not in known:
+                raise ValueError(unknown_name("objective", name, known))
+        if "accuracy" not in names or len(set(names)) != len(names) or len(names) < 2:
+            raise ValueError("name accuracy and at least one of macs, latency_ms, each once")
+        return names
+
+    @property
+    def cost_objectives(self) -> tuple[str, ...]:
+        """The objectives that are costs; the first is the one that fronts are drawn over."""
+        return tuple(name for name in self.objectives if name != "accuracy")
+
+
+def _known(registry: Registry[Any], name: str) -> str:
+    if name not in registry:
+        raise ValueError(unknown_name(registry.kind, name, registry))
+    return name
+
+
+class Experiment(Settings):
+    """One search: data, backbone, target device, space, regime.
+
+    Example:
+        >>> experiment = Experiment(name="mine", model=net, datasets=bundle)  # doctest: +SKIP
+
+    Args:
+        model: Your own trained classifier, images ``(N, C, H, W)`` to logits ``(N, classes)``; instead of
+            ``backbone``. It is trained first only if ``backbone_training`` is given.
+        datasets: Your own data, from :func:`aebnas.bundle_from_datasets`; instead of ``data``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, arbitrary_types_allowed=True)
+
+    name: str = Field(EMBEDDED, pattern=r"^[\w.-]+$", description="also the run folder: runs/NAME")
+    seed: int = Field(0, ge=0)
+    data: DataSettings = DataSettings()
+    backbone: BackboneSettings = BackboneSettings()
+    backbone_training: BackboneFitSettings | None = Field(
+        BackboneFitSettings(), description="for a backbone without a checkpoint; null: use it as it is"
+    )
+    attach: AttachSettings = AttachSettings()
+    space: str = Field("compact", description="a packaged search space or the path of one")
+    regime: RegimeSettings = RegimeSettings()
+    confidence: str = "max-probability"
+    search: SearchSettings = SearchSettings()
+    device: str = Field("local", description="a packaged hardware profile or the path of one")
+    accelerator: str = Field("auto", description="what to train on: auto, cpu, cuda, mps")
+    cache_gib: float = Field(6.0, ge=0, description="disk for features of the frozen backbone")
+    model: SkipValidation[nn.Module | None] = Field(None, exclude=True, repr=False)
+    datasets: SkipValidation[DataBundle | None] = Field(None, exclude=True, repr=False)
+
+    @field_validator("confidence")
+    @classmethod
+    def _confidence(cls, name: str) -> str:
+        return _known(CONFIDENCES, name)
+
+    @field_validator("accelerator")
+    @classmethod
+    def _accelerator(cls, name: str) -> str:
+        if name not in CHOICES:
+            raise ValueError(unknown_name("accelerator", name, CHOICES))
+        return name
+
+    @field_validator("data")
+    @classmethod
+    def _data(cls, settings: DataSettings) -> DataSettings:
+        if settings.name != CUSTOM:
+            _known(DATASETS, settings.name)
+        return settings
+
+    @field_validator("regime")
+    @classmethod
+    def _regime(cls, settings: RegimeSettings) -> RegimeSettings:
+        _known(REGIMES, settings.name)
+        _known(WEIGHTINGS, settings.weighting)
+        return settings
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_objects(cls, values: Any) -> Any:
+        """Note in the settings that model or data were given as objects, so that the run folder says so."""
+        if not isinstance(values, Mapping):
+            return values
+        changed = dict(values)
+        for key, kind, block in (("model", nn.Module, "backbone"), ("datasets", DataBundle, "data")):
+            given = changed.get(key)
+            if given is None:
+                continue
+            if not isinstance(given, kind):
+                raise ValueError(f"{key} takes a {kind.__name__} from Python, not {type(given).__name__}")
+            changed[block] = {"name": CUSTOM}
+            if key == "model":
+                changed.setdefault("backbone_training", None)
+        return changed
+
+    @classmethod
+    def from_yaml(cls, path: Path | str) -> Experiment:
+        """Read an experiment file.
+
+        Raises:
+            ExperimentError: the file is missing or wrong; the message names the key.
+        """
+        values = read_yaml(Path(path), error=ExperimentError)
+        return parse_settings(cls, {} if values is None else values, source=str(path), error=ExperimentError)
+
+    @classmethod
+    def embedded(cls) -> Experiment:
+        """Return the default: the digits data set that ships with scikit-learn."""
+        return cls.from_yaml(resource_folder("experiments") / f"{EMBEDDED}.yaml")
+
+    def override(self, options: Mapping[str, Any]) -> Experiment:
+        """Return a copy with the keys of ``options`` (dotted, ``search.trials``) set, those of value None left alone."""
+        values = self.model_dump()
+        for key, value in options.items():
+            if value is None:
+                continue
+            *path, last = key.split(".")
+            block = values
+            for part in path:
+                block = block[part]
+            block[last] = value
+        values |= {"model": self.model, "datasets": self.datasets}
+        return parse_settings(Experiment, values, source="the options", error=ExperimentError)
+
+    def to_yaml(self) -> str:
+        """Return the file that :meth:`from_yaml` reads, every default written out."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -1,0 +1,104 @@
+"""A backbone with exit branches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from aebnas.backbones.cut import SegmentedBackbone
+from aebnas.branches.build import Branch, build_branch
+from aebnas.branches.spec import BranchSpec
+from aebnas.errors import BranchError
+from aebnas.exits.confidence import build_confidence
+from aebnas.exits.policy import Policy
+from aebnas.registry import unknown_name
+
+
+class Prediction(NamedTuple):
+    """What a network with a policy says of a batch: one value per sample, in input order."""
+
+    labels: Tensor  # (N,) int64
+    exits: Tensor  # (N,) int64, the branch the sample left at; len(branches) is the final exit
+    confidence: Tensor  # (N,) float32, at the exit it left at
+
+
+class EarlyExitNetwork(nn.Module):
+    """Segments of a backbone and the branches that hang between them.
+
+    Args:
+        backbone: The cut backbone; its parameters are shared, not copied.
+        specs: One per branch, at different attach points, in any order.
+
+    Raises:
+        BranchError: an attach point is unknown or used twice, or a branch does not fit there.
+    """
+
+    def __init__(self, backbone: SegmentedBackbone, specs: Sequence[BranchSpec]) -> None:
+        super().__init__()
+        names = [point.name for point in backbone.attach_points]
+        for spec in specs:
+            if spec.attach not in names:
+                raise BranchError(unknown_name("attach point", spec.attach, names))
+        ordered = sorted(specs, key=lambda spec: names.index(spec.attach))
+        self.points = tuple(names.index(spec.attach) for spec in ordered)
+        if len(set(self.points)) != len(self.points):
+            raise BranchError("two branches of one network hang at the same attach point: give each its own")
+        self.backbone = backbone
+        self.branches = nn.ModuleList(
+            build_branch(spec, backbone.attach_points[point].shape, backbone.num_classes)
+            for spec, point in zip(ordered, self.points, strict=True)
+        )
+
+    @property
+    def specs(self) -> tuple[BranchSpec, ...]:
+        """The branch specifications, in the order of their attach points."""
+        return tuple(branch.spec for branch in self.branches if isinstance(branch, Branch))
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return the logits ``(N, classes)`` of every branch and, last, of the backbone."""
+        features = self.backbone.features(images)
+        at_branches = (branch(features[point]) for branch, point in zip(self.branches, self.points, strict=True))
+        return [*at_branches, features[-1]]
+
+    def parts(self, mask: Sequence[bool] | None = None) -> tuple[list[nn.Module], list[nn.Module]]:
+        """Return the segments and branches that run when only the branches in ``mask`` are on.
+
+        Segment k leads to branch k; the one after the last branch ends in the backbone's logits.
+        """
+        on = [i for i in range(len(self.points)) if mask is None or mask[i]]
+        # Attach point p lies at the end of segment p.
+        bounds = [0, *(self.points[i] + 1 for i in on), len(self.backbone.segments)]
+        segments = [self.backbone.span(start, stop) for start, stop in zip(bounds, bounds[1:], strict=False)]
+        return segments, [self.branches[i] for i in on]
+
+    @torch.no_grad()
+    def predict(self, images: Tensor, policy: Policy) -> Prediction:
+        """Classify with real exiting: samples that leave are not computed any further.
+
+        Args:
+            images: ``(N, C, H, W)`` float32, preprocessed.
+            policy: One threshold per branch; a branch whose threshold is None is not executed.
+        """
+        measure = build_confidence(policy.confidence)
+        segments, branches = self.parts([threshold is not None for threshold in policy.thresholds])
+        numbers = [i for i, threshold in enumerate(policy.thresholds) if threshold is not None]
+        labels = torch.empty(len(images), dtype=torch.int64, device=images.device)
+        exits = torch.full_like(labels, len(self.branches))
+        confidence = torch.empty(len(images), device=images.device)
+        here, rows = images, torch.arange(len(images), device=images.device)
+        for segment, branch, number in zip(segments, branches, numbers, strict=False):
+            here = segment(here)
+            logits = branch(here)
+            sure = measure(logits)
+            leaves = sure >= torch.tensor(policy.thresholds[number], dtype=torch.float32, device=sure.device)
+            left = rows[leaves]
+            labels[left], exits[left], confidence[left] = logits[leaves].argmax(1), number, sure[leaves]
+            here, rows = here[~leaves], rows[~leaves]
+            if not len(rows):
+                return Prediction(labels, exits, confidence)
+        logits = segments[-1](here)
+        labels[rows], confidence[rows] = logits.argmax(1), measure(logits)
+        return Prediction(labels, exits, confidence)

@@ -1,0 +1,109 @@
+"""What every verb that needs the network itself begins with: the data and the trained, cut backbone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from aebnas.backbones.build import build_backbone, state_fingerprint
+from aebnas.backbones.cut import SegmentedBackbone, cut_backbone
+from aebnas.data.load import load_data
+from aebnas.data.splits import DataBundle
+from aebnas.errors import RunError
+from aebnas.experiment import CUSTOM, Experiment
+from aebnas.files import digest
+from aebnas.progress import Progress
+from aebnas.run_folder import RunFolder
+from aebnas.store import WeightStore, load_state
+from aebnas.training.backbone import train_backbone
+from aebnas.training.candidates import seed_everything
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Data and backbone of a run.
+
+    Args:
+        backbone: Trained, cut at its attach points, in evaluation mode, on the CPU.
+        fingerprint: Changes with the data, their split, or any weight of the backbone.
+    """
+
+    data: DataBundle
+    backbone: SegmentedBackbone
+    fingerprint: str
+
+
+def prepare(experiment: Experiment, folder: RunFolder, *, device: torch.device, progress: Progress) -> Prepared:
+    """Load the data, build the backbone, train it if it has no weights, and cut it.
+
+    The trained backbone is kept in the run folder and found there again.
+
+    Raises:
+        InputError: data or backbone are missing or wrong; the message says which key and what to do.
+        TrainingError: the backbone's training failed.
+    """
+    data = _data(experiment)
+    model = _model(experiment, data)
+    cut = cut_backbone(
+        model,
+        data.input_shape,
+        max_points=experiment.attach.points,
+        modules=experiment.attach.modules,
+        leaves=experiment.backbone.leaves,
+    )
+    _give_weights(model, experiment, data, folder, device, progress)
+    cut.eval().requires_grad_(False)
+    return Prepared(data, cut, digest(data.fingerprint, state_fingerprint(model)))
+
+
+def _data(experiment: Experiment) -> DataBundle:
+    if experiment.datasets is not None:
+        return experiment.datasets
+    if experiment.data.name == CUSTOM:
+        raise RunError("this run's data came from Python: use aebnas.Run in Python with the same datasets")
+    return load_data(experiment.data, seed=experiment.seed)
+
+
+def _model(experiment: Experiment, data: DataBundle) -> nn.Module:
+    if experiment.model is not None:
+        return experiment.model
+    if experiment.backbone.name == CUSTOM:
+        raise RunError("this run's model came from Python: use aebnas.Run in Python with the same model")
+    seed_everything(experiment.seed)
+    return build_backbone(experiment.backbone, num_classes=data.num_classes, input_shape=data.input_shape)
+
+
+def _give_weights(
+    model: nn.Module,
+    experiment: Experiment,
+    data: DataBundle,
+    folder: RunFolder,
+    device: torch.device,
+    progress: Progress,
+) -> None:
+    training = experiment.backbone_training
+    needs_training = training is not None and experiment.backbone.checkpoint is None
+    settings = experiment.model_dump_json(include={"backbone", "backbone_training", "seed"})
+    start = "" if needs_training else state_fingerprint(model)
+    key = digest(data.fingerprint, settings, start)
+    store = WeightStore(folder.path)
+    if store.has("backbone"):
+        record = store.get("backbone")
+        if record.get("key") == key:
+            load_state(model, record["state"], folder.backbone_file)
+            return
+        raise RunError(
+            f"{folder.backbone_file} belongs to other data or another model: choose another --run-dir, or delete the run"
+        )
+    accuracies: list[list[float]] = []
+    if training is not None and needs_training:
+        result = train_backbone(model, data, training, seed=experiment.seed, device=device, progress=progress)
+        accuracies = result.accuracies
+        progress.say(f"backbone trained: {100 * result.best[0]:.2f} % on validation")
+    state = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+    record = {"key": key, "state": state, "accuracies": accuracies}
+    store.put("backbone", record)
+
+

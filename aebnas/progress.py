@@ -1,0 +1,95 @@
+"""Progress of long work, as stages that advance; shown by rich on a terminal, or by nobody."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as RichBars
+
+logger = logging.getLogger(__name__)
+
+
+class Stage:
+    """One piece of work of ``total`` steps; this one shows nothing."""
+
+    def advance(self, steps: int = 1) -> None:
+        """Count ``steps`` more as done."""
+
+    def note(self, text: str) -> None:
+        """Show ``text`` behind the bar."""
+
+
+class Progress:
+    """Progress that nobody watches; the base of those that are watched."""
+
+    @contextlib.contextmanager
+    def stage(self, label: str, total: int) -> Iterator[Stage]:
+        """Open a stage of ``total`` steps for the length of the block."""
+        yield Stage()
+
+    def say(self, text: str) -> None:
+        """Show one line that stays."""
+        logger.info(text)
+
+
+class _BarStage(Stage):
+    def __init__(self, bars: RichBars, task: TaskID) -> None:
+        self._bars, self._task = bars, task
+
+    def advance(self, steps: int = 1) -> None:
+        self._bars.advance(self._task, steps)
+
+    def note(self, text: str) -> None:
+        self._bars.update(self._task, note=text)
+
+
+class _LineStage(Stage):
+    """A stage for logs and pipes: a line at most every ``interval_s``, with the time left."""
+
+    def __init__(self, console: Console, label: str, total: int, interval_s: float = 15.0) -> None:
+        self._console, self._label, self._total, self._interval_s = console, label, total, interval_s
+        self._done, self._text = 0, ""
+        self._start = self._last = time.monotonic()
+
+    def advance(self, steps: int = 1) -> None:
+        self._done += steps
+        now = time.monotonic()
+        if now - self._last >= self._interval_s:
+            self._last = now
+            left_s = (now - self._start) / self._done * (self._total - self._done)
+            self._console.print(f"{self._label}: {self._done}/{self._total}, about {left_s:.0f} s left {self._text}")
+
+    def note(self, text: str) -> None:
+        self._text = text
+
+
+class ConsoleProgress(Progress):
+    """Progress bars with time left on a terminal; sparse lines where the output is a file or a pipe."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    @contextlib.contextmanager
+    def stage(self, label: str, total: int) -> Iterator[Stage]:
+        if not self.console.is_terminal:
+            yield _LineStage(self.console, label, total)
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with RichBars(*columns, console=self.console, transient=True) as bars:
+            yield _BarStage(bars, bars.add_task(label, total=total, note=""))
+
+    def say(self, text: str) -> None:
+        self.console.print(text, soft_wrap=True)

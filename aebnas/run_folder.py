@@ -1,0 +1,131 @@
+"""The folder of one run: what is in it, and reading and writing it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from aebnas.errors import RunError
+from aebnas.experiment import Experiment
+from aebnas.files import read_json, write_json, write_text
+from aebnas.store import WeightStore
+
+logger = logging.getLogger(__name__)
+# Keys that say how long to search or where files lie now, not what is searched: they may change when a run goes on.
+FREE_KEYS = (("search", "trials"), ("search", "timeout"), ("search", "finalists"), ("search", "accuracy_drop"))
+FREE_TOP = ("accelerator", "cache_gib", "name")
+
+
+class RunFolder:
+    """Paths inside a run folder, and the records that are kept there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.experiment_file = path / "experiment.yaml"
+        self.study_file = path / "study.db"
+        self.backbone_file = path / "backbone.pt"
+        self.front_file = path / "front.json"
+        self.front_csv = path / "front.csv"
+        self.summary_file = path / "summary.json"
+        self.features = path / "features"
+        self.latency = path / "latency"
+        self.evaluations = path / "evaluations"
+        self.plots = path / "plots"
+        self.exports = path / "export"
+        self.branches = WeightStore(path / "branches")
+        self.networks = WeightStore(path / "networks")
+
+    def start(self, experiment: Experiment) -> Experiment:
+        """Claim the folder for ``experiment``, or go on with the same one.
+
+        Raises:
+            RunError: the folder belongs to another experiment; the message names the first key that differs.
+        """
+        if self.experiment_file.exists():
+            earlier = Experiment.from_yaml(self.experiment_file)
+            key = _first_difference(_comparable(earlier), _comparable(experiment))
+            if key is not None:
+                raise RunError(
+                    f"{self.path} holds a run whose {key} differs: choose another folder with --run-dir, or delete this one"
+                )
+        elif self.path.exists() and any(path.name != "run.lock" for path in self.path.iterdir()):
+            raise RunError(f"{self.path} is not empty and holds no run: choose another folder with --run-dir")
+        write_text(self.experiment_file, experiment.to_yaml())
+        return experiment
+
+    def experiment(self) -> Experiment:
+        """Return the experiment of this run.
+
+        Raises:
+            RunError: there is no run here.
+        """
+        if not self.experiment_file.exists():
+            raise RunError(f"{self.path} holds no run: give the folder that `aebnas search` wrote")
+        return Experiment.from_yaml(self.experiment_file)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes from searching in this folder for the length of the block.
+
+        Raises:
+            RunError: another process is at it; the message says which.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            owner = self.path / "run.pid"
+            with filelock.FileLock(self.path / "run.lock", timeout=0):
+                owner.write_text(str(os.getpid()), encoding="utf-8")
+                try:
+                    yield
+                finally:
+                    owner.unlink(missing_ok=True)
+        except filelock.Timeout:
+            who = owner.read_text(encoding="utf-8") if owner.exists() else "unknown"
+            raise RunError(
+                f"{self.path} is being searched by process {who}: wait for it, stop it, or choose another --run-dir"
+            ) from None
+        except OSError as error:
+            raise RunError(f"cannot use {self.path} ({error.strerror or error}): choose another --run-dir") from error
+
+    def read_evaluation(self, key: str) -> dict[str, Any] | None:
+        """Return the stored evaluation of ``key``; None if there is none or it is damaged (it is then made again)."""
+        path = self.evaluations / f"{key}.json"
+        if not path.exists():
+            return None
+        try:
+            record = read_json(path)
+        except RunError as error:
+            logger.warning("%s; it is evaluated again", error)
+            return None
+        return record if isinstance(record, dict) else None
+
+    def write_evaluation(self, key: str, record: dict[str, Any]) -> None:
+        """Keep the evaluation of ``key``."""
+        write_json(self.evaluations / f"{key}.json", record)
+
+
+def _comparable(experiment: Experiment) -> dict[str, Any]:
+    values: dict[str, Any] = experiment.model_dump(mode="json")
+    for key in FREE_TOP:
+        values.pop(key)
+    for block, key in FREE_KEYS:
+        values[block].pop(key)
+    return values
+
+
+def _first_difference(earlier: dict[str, Any], now: dict[str, Any], prefix: str = "") -> str | None:
+    for key, value in now.items():
+        other = earlier.get(key)
+        if isinstance(value, dict) and isinstance(other, dict):
+            found = _first_difference(other, value, f"{prefix}{key}.")
+            if found:
+                return found
+        elif value != other:
+            return f"{prefix}{key}"
+    return None

@@ -1,0 +1,1 @@
+"""Candidate evaluation, the Optuna study, the finalists and the front."""

@@ -1,0 +1,84 @@
+"""What Optuna sees of a curve: one point, its objectives and how far it is from the limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aebnas.devices.profile import Limits
+from aebnas.exits.curve import Curve, OperatingPoint, Target
+from aebnas.experiment import SearchSettings
+from aebnas.search.evaluation import Evaluation, StaticPoint
+
+TRADE_OFF = "trade_off"
+# Accuracy that is worth as much as the whole of the backbone's cost when the trade-off gene is in the middle.
+_ACCURACY_SCALE = 0.05
+
+
+@dataclass(frozen=True)
+class CostLimits:
+    """Upper limits of mean costs by name, from the hardware profile."""
+
+    limits: Mapping[str, float]
+
+    @classmethod
+    def of(cls, profile: Limits) -> CostLimits:
+        """Take those of ``profile`` that are mean costs; a model's size is checked when it is exported."""
+        named = {"latency_ms": profile.latency_ms, "macs": None if profile.macs_m is None else profile.macs_m * 1e6}
+        return cls({name: limit for name, limit in named.items() if limit is not None})
+
+    def violations(self, evaluation: Evaluation, point: OperatingPoint) -> list[float]:
+        """Return cost / limit - 1 for every limit: above 0 is infeasible."""
+        return [evaluation.cost(point, name) / limit - 1.0 for name, limit in self.limits.items()]
+
+    def allowed(self, evaluation: Evaluation, point: OperatingPoint) -> bool:
+        """Tell whether ``point`` meets every limit."""
+        return all(violation <= 0 for violation in self.violations(evaluation, point))
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} <= {limit:g}" for name, limit in self.limits.items())
+
+
+def choose_point(
+    evaluation: Evaluation,
+    backbone: StaticPoint,
+    settings: SearchSettings,
+    limits: CostLimits,
+    trade_off: float,
+) -> OperatingPoint:
+    """Return the point of a curve that stands for its network.
+
+    With a target or limits: the best point that meets them, or the nearest where none does. Without: the best by a
+    weighted sum of cost saved and accuracy lost, whose weight ``trade_off`` in [0, 1] is a gene, so that a sampler
+    moves along the front.
+    """
+    points = evaluation.curve.points
+    if settings.target is not None:
+        wish = settings.target
+        index = evaluation.cost_names.index(wish.cost)
+        met = evaluation.curve.best(Target(wish.value, wish.rule, index, wish.min_accuracy))
+        return met or min(points, key=lambda point: abs(evaluation.cost(point, wish.cost) - wish.value))
+    if limits.limits:
+        allowed = [point for point in points if limits.allowed(evaluation, point)]
+        if allowed:
+            return max(allowed, key=lambda point: point.accuracy)
+        return min(points, key=lambda point: max(limits.violations(evaluation, point)))
+    name = settings.cost_objectives[0]
+
+    def loss(point: OperatingPoint) -> float:
+        cost = evaluation.cost(point, name) / backbone.costs[name]
+        return trade_off * cost + (1 - trade_off) * (backbone.accuracy - point.accuracy) / _ACCURACY_SCALE
+
+    return min(points, key=loss)
+
+
+def objective_values(evaluation: Evaluation, point: OperatingPoint, settings: SearchSettings) -> list[float]:
+    """Return the value of every objective at ``point``, in the order of the settings."""
+    return [
+        point.accuracy if name == "accuracy" else evaluation.cost(point, name) for name in settings.objectives
+    ]
+
+
+def allowed_points(evaluation: Evaluation, limits: CostLimits) -> Curve:
+    """Return the part of a curve that meets every limit."""
+    return Curve(tuple(point for point in evaluation.curve.points if limits.allowed(evaluation, point)))

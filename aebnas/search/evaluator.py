@@ -1,0 +1,207 @@
+"""From a network specification to its evaluation: train what is new, tune, compose costs."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aebnas.branches.spec import BranchSpec, NetworkSpec
+from aebnas.costs.model import CostModel, NetworkCosts
+from aebnas.errors import BackboneError, BranchError, MeasurementError, TrainingError
+from aebnas.exits.confidence import build_confidence
+from aebnas.exits.curve import Curve, OperatingPoint
+from aebnas.exits.tuning import tune
+from aebnas.experiment import Experiment
+from aebnas.files import canonical_json, digest
+from aebnas.prepare import Prepared
+from aebnas.progress import Progress, Stage
+from aebnas.run_folder import RunFolder
+from aebnas.search.evaluation import Budget, Evaluation, StaticPoint
+from aebnas.store import branch_states
+from aebnas.training.candidates import train_branch, train_network
+from aebnas.training.features import FeatureStore
+from aebnas.training.fit import logits_of
+from aebnas.training.regimes import REGIMES
+from aebnas.training.settings import FitSettings
+
+# What a candidate may fail of; anything else is a fault of the program or the machine and stops the search.
+CANDIDATE_ERRORS = (TrainingError, MeasurementError, BranchError, BackboneError)
+
+
+class Evaluator:
+    """Evaluates networks of one run; a network or a branch that was seen is not trained again.
+
+    Args:
+        costs: Composes exit costs; measures blocks that are new.
+        progress: Shows the features being computed.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        prepared: Prepared,
+        costs: CostModel,
+        folder: RunFolder,
+        *,
+        device: torch.device,
+        progress: Progress,
+    ) -> None:
+        self._experiment, self._prepared, self._folder, self._device = experiment, prepared, folder, device
+        self.costs = costs
+        self._regime = REGIMES[experiment.regime.name]
+        body = prepared.backbone.to(device)
+        # A regime that moves the backbone computes its own features: only the final logits, the teacher, are kept.
+        budget_gib = experiment.cache_gib if self._regime.freezes_backbone else 0.0
+        self._features = FeatureStore(
+            body,
+            prepared.data,
+            folder=folder.features,
+            key=prepared.fingerprint,
+            budget_gib=budget_gib,
+            device=device,
+            progress=progress,
+        )
+        labels = prepared.data.validation.labels
+        self.backbone_correct = (self._features.logits("validation").argmax(1) == labels).numpy()
+        self._confidence = build_confidence(experiment.confidence)
+
+    @property
+    def backbone(self) -> StaticPoint:
+        """The static backbone on validation."""
+        return StaticPoint(float(self.backbone_correct.mean()), self._named(self.costs.backbone))
+
+    def known(self, spec: NetworkSpec, budget: Budget = "search") -> Evaluation | None:
+        """Return the stored evaluation of ``spec``, or None."""
+        record = self._folder.read_evaluation(self._key(spec, budget))
+        try:
+            return None if record is None else Evaluation.from_json(record)
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    def evaluate(self, spec: NetworkSpec, budget: Budget = "search", stage: Stage | None = None) -> Evaluation:
+        """Return the evaluation of ``spec``, made now if it is not known; a failed one says why."""
+        known = self.known(spec, budget)
+        if known is not None:
+            return known
+        start = time.perf_counter()
+        try:
+            made = self._make(spec, budget, stage)
+        except CANDIDATE_ERRORS as error:
+            made = Evaluation(spec, budget, self.costs.names, Curve(()), (), {}, 0.0, str(error))
+        made = dataclasses.replace(made, seconds=time.perf_counter() - start)
+        self._folder.write_evaluation(self._key(spec, budget), made.to_json())
+        return made
+
+    def _make(self, spec: NetworkSpec, budget: Budget, stage: Stage | None) -> Evaluation:
+        # Costs come first: a branch that does not fit is refused before any training.
+        costs = self.costs.network(spec.branches)
+        if not spec.branches:
+            logits, weights = [self._features.logits("validation")], {"branches": []}
+        elif self._regime.freezes_backbone:
+            logits, weights = self._branch_logits(spec, budget, stage)
+        else:
+            logits, weights = self._network_logits(spec, budget, stage)
+        labels = self._prepared.data.validation.labels
+        correct = np.stack([(z.argmax(1) == labels).numpy() for z in logits])
+        sure = [self._confidence(z).numpy() for z in logits[:-1]]
+        confidences = np.stack(sure) if sure else np.zeros((0, len(labels)), dtype=np.float32)
+        curve = self._tune(confidences, correct, costs)
+        truncated = tuple(
+            StaticPoint(float(correct[exit_].mean()), self._named(costs.truncated(exit_)))
+            for exit_ in range(len(spec.branches))
+        )
+        return Evaluation(spec, budget, self.costs.names, curve, truncated, weights, 0.0)
+
+    def _tune(self, confidences: Any, correct: Any, costs: NetworkCosts) -> Curve:
+        """Solve for the curve over the costs that are objectives; give its points every cost."""
+        wanted = [self.costs.names.index(name) for name in self._experiment.search.cost_objectives]
+        curve = tune(
+            confidences, correct, lambda mask: costs.exit_costs(mask)[wanted], grid=self._experiment.search.grid
+        )
+        return Curve(tuple(dataclasses.replace(point, costs=_mean_costs(point, costs)) for point in curve.points))
+
+    def _branch_logits(
+        self, spec: NetworkSpec, budget: Budget, stage: Stage | None
+    ) -> tuple[list[Tensor], dict[str, Any]]:
+        keys, logits = [], []
+        for branch in spec.branches:
+            key = self._branch_key(branch, budget)
+            if not self._folder.branches.has(key):
+                self._train_branch(branch, budget, key, stage)
+            keys.append(key)
+            logits.append(self._folder.branches.get(key)["validation_logits"])
+        return [*logits, self._features.logits("validation")], {"branches": keys}
+
+    def _train_branch(self, branch: BranchSpec, budget: Budget, key: str, stage: Stage | None) -> None:
+        trained = train_branch(
+            branch,
+            self._features,
+            self._prepared.backbone,
+            self._experiment.regime,
+            self._training(budget),
+            samples=self._samples(budget),
+            seed=self._experiment.seed,
+            device=self._device,
+            stage=stage,
+        )
+        (state,) = branch_states([trained.branch])
+        record = {"state": state, "validation_logits": trained.validation_logits, "accuracies": trained.accuracies}
+        self._folder.branches.put(key, record)
+
+    def _network_logits(
+        self, spec: NetworkSpec, budget: Budget, stage: Stage | None
+    ) -> tuple[list[Tensor], dict[str, Any]]:
+        key = self._key(spec, budget)
+        if self._folder.networks.has(key):
+            return self._folder.networks.get(key)["validation_logits"], {"network": key}
+        settings = self._experiment.regime
+        network, _ = train_network(
+            spec.branches,
+            self._prepared.backbone,
+            self._prepared.data,
+            settings,
+            self._training(budget).epochs,
+            teacher=self._features.logits("train") if settings.target == "backbone" else None,
+            samples=self._samples(budget),
+            seed=self._experiment.seed,
+            device=self._device,
+            stage=stage,
+        )
+        logits = logits_of(network.to(self._device), self._prepared.data.validation, self._device)
+        (state,) = branch_states([network])
+        self._folder.networks.put(key, {"state": state, "validation_logits": logits})
+        return logits, {"network": key}
+
+    def _training(self, budget: Budget) -> FitSettings:
+        settings = self._experiment.regime
+        epochs = settings.training.epochs if budget == "search" else settings.final_epochs
+        return settings.training.model_copy(update={"epochs": epochs})
+
+    def _samples(self, budget: Budget) -> int | None:
+        return self._experiment.regime.train_samples if budget == "search" else None
+
+    def _key(self, spec: NetworkSpec, budget: Budget) -> str:
+        return digest(spec.key, budget, self._context(budget))
+
+    def _branch_key(self, branch: BranchSpec, budget: Budget) -> str:
+        return digest(branch.key, self._context(budget))
+
+    def _context(self, budget: Budget) -> str:
+        """Return all that training depends on beside the specification, as text."""
+        settings = self._experiment.regime.model_dump(mode="json", exclude={"training", "final_epochs"})
+        settings |= {"training": self._training(budget).model_dump(mode="json"), "samples": self._samples(budget)}
+        return canonical_json([settings, self._experiment.seed, self._prepared.fingerprint])
+
+    def _named(self, costs: Any) -> dict[str, float]:
+        return dict(zip(self.costs.names, map(float, costs), strict=True))
+
+
+def _mean_costs(point: OperatingPoint, costs: NetworkCosts) -> tuple[float, ...]:
+    mask = [threshold is not None for threshold in point.thresholds]
+    exit_costs = np.nan_to_num(costs.exit_costs(mask))
+    return tuple(float(value) for value in exit_costs @ np.array(point.exit_shares))

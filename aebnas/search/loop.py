@@ -1,0 +1,125 @@
+"""The loop of trials."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import optuna
+from optuna.trial import TrialState
+
+from aebnas.branches.spec import NetworkSpec
+from aebnas.experiment import SearchSettings
+from aebnas.progress import Progress
+from aebnas.search.choice import CostLimits, choose_point, objective_values
+from aebnas.search.evaluation import Evaluation, StaticPoint
+from aebnas.search.evaluator import Evaluator
+from aebnas.search.frontier import Reference
+from aebnas.search.study import HYPERVOLUME, SPEC, VIOLATIONS, begin, finished, sample
+from aebnas.spaces.genome import Genome
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Archive:
+    """Every evaluation of a run by the key of its network, and the hypervolume of all their curves."""
+
+    backbone: StaticPoint
+    cost: str
+    limits: CostLimits
+    evaluations: dict[str, Evaluation] = field(default_factory=dict)
+    _points: list[tuple[float, float]] = field(default_factory=list)
+
+    @property
+    def reference(self) -> Reference:
+        """What hypervolume is measured against."""
+        return Reference(self.backbone.accuracy, self.backbone.costs[self.cost])
+
+    def add(self, evaluation: Evaluation) -> None:
+        """Take in an evaluation that is not there yet."""
+        if evaluation.spec.key in self.evaluations:
+            return
+        self.evaluations[evaluation.spec.key] = evaluation
+        self._points += [
+            (point.accuracy, evaluation.cost(point, self.cost))
+            for point in evaluation.curve.points
+            if self.limits.allowed(evaluation, point)
+        ]
+
+    def hypervolume(self) -> float:
+        """Return the share of the reference rectangle that is dominated."""
+        return self.reference.hypervolume(self._points)
+
+    def best_note(self) -> str:
+        """Return the cheapest point at the backbone's accuracy, as a note for people."""
+        lossless = [cost for accuracy, cost in self._points if accuracy >= self.backbone.accuracy]
+        if not lossless:
+            return "no point at the backbone's accuracy yet"
+        return f"{self.backbone.costs[self.cost] / min(lossless):.2f}x cheaper at the backbone's accuracy"
+
+
+def run_trials(
+    study: optuna.Study,
+    genome: Genome,
+    evaluator: Evaluator,
+    settings: SearchSettings,
+    limits: CostLimits,
+    progress: Progress,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+) -> Archive:
+    """Run trials until the study has ``settings.trials`` finished ones or ``settings.timeout`` seconds have passed.
+
+    A candidate that fails is recorded with its reason, and the search goes on. An interruption (Ctrl-C) loses only the
+    trial that was running; the next call runs it again.
+    """
+    begin(study, genome)
+    archive = Archive(evaluator.backbone, settings.cost_objectives[0], limits)
+    for evaluation in _seen(study, evaluator):
+        archive.add(evaluation)
+    done, start = finished(study), clock()
+    with progress.stage("trials", settings.trials) as stage:
+        stage.advance(done)
+        while done < settings.trials and (settings.timeout is None or clock() - start < settings.timeout):
+            _one_trial(study, genome, evaluator, settings, limits, archive)
+            done += 1
+            stage.note(f"hypervolume {archive.hypervolume():.3f}, {archive.best_note()}")
+            stage.advance()
+    return archive
+
+
+def _one_trial(
+    study: optuna.Study,
+    genome: Genome,
+    evaluator: Evaluator,
+    settings: SearchSettings,
+    limits: CostLimits,
+    archive: Archive,
+) -> None:
+    trial = study.ask()
+    genes, trade_off = sample(trial, genome)
+    spec = genome.decode(genes)
+    evaluation = archive.evaluations.get(spec.key) or evaluator.evaluate(spec)
+    archive.add(evaluation)
+    trial.set_user_attr(HYPERVOLUME, archive.hypervolume())
+    if evaluation.failure is not None:
+        trial.set_user_attr("failure", evaluation.failure)
+        logger.warning("candidate %s failed: %s", evaluation.id, evaluation.failure)
+        trial.set_user_attr(SPEC, spec.to_json())
+        study.tell(trial, state=TrialState.FAIL)
+        return
+    point = choose_point(evaluation, archive.backbone, settings, limits, trade_off)
+    trial.set_user_attr(VIOLATIONS, limits.violations(evaluation, point))
+    trial.set_user_attr(SPEC, spec.to_json())
+    study.tell(trial, objective_values(evaluation, point, settings))
+
+
+def _seen(study: optuna.Study, evaluator: Evaluator) -> Iterator[Evaluation]:
+    for trial in study.get_trials(deepcopy=False):
+        if SPEC in trial.user_attrs:
+            evaluation = evaluator.known(NetworkSpec.from_json(trial.user_attrs[SPEC]))
+            if evaluation is not None:
+                yield evaluation

@@ -1,0 +1,97 @@
+"""The Optuna study of a run: created once, gone on with after any interruption."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+from collections.abc import Iterator, Sequence
+
+import optuna
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from aebnas.errors import RunError
+from aebnas.experiment import SearchSettings
+from aebnas.run_folder import RunFolder
+from aebnas.search.choice import TRADE_OFF
+from aebnas.spaces.genome import Genome, starting_points
+
+logger = logging.getLogger(__name__)
+STUDY = "aebnas"
+VIOLATIONS, HYPERVOLUME, SPEC = "violations", "hypervolume", "spec"
+# Trade-offs of the first trials: one in the middle for each known shape.
+_START_TRADE_OFF = 0.5
+
+
+def violations_of(trial: FrozenTrial) -> Sequence[float]:
+    """Return how far a trial is beyond each limit; Optuna's constraints function."""
+    found: list[float] = trial.user_attrs.get(VIOLATIONS, [])
+    return found
+
+
+def make_sampler(settings: SearchSettings, seed: int, *, constrained: bool) -> BaseSampler:
+    """Return the sampler that the settings name."""
+    constraints = violations_of if constrained else None
+    if settings.sampler == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    if settings.sampler == "tpe":
+        return optuna.samplers.TPESampler(seed=seed, multivariate=True, constraints_func=constraints)
+    if settings.sampler == "gp":
+        return optuna.samplers.GPSampler(seed=seed, constraints_func=constraints)
+    kind = optuna.samplers.NSGAIISampler if settings.sampler == "nsga2" else optuna.samplers.NSGAIIISampler
+    return kind(population_size=settings.population, seed=seed, constraints_func=constraints)
+
+
+@contextlib.contextmanager
+def open_study(folder: RunFolder, settings: SearchSettings, seed: int, *, constrained: bool) -> Iterator[optuna.Study]:
+    """Open the study of a run, with every database error told as one that names the file.
+
+    The sampler's seed moves on with the number of trials, so that a search that goes on does not repeat itself.
+
+    Raises:
+        RunError: the database is damaged, or the disk is full.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    directions = ["maximize" if name == "accuracy" else "minimize" for name in settings.objectives]
+    try:
+        study = optuna.create_study(
+            storage=f"sqlite:///{folder.study_file.resolve()}",
+            study_name=STUDY,
+            directions=directions,
+            load_if_exists=True,
+        )
+        done = len(study.get_trials(deepcopy=False))
+        study.sampler = make_sampler(settings, seed + done, constrained=constrained)
+        yield study
+    except (SQLAlchemyError, sqlite3.Error, optuna.exceptions.StorageInternalError) as error:
+        reason = str(getattr(error, "orig", None) or error.__cause__ or error).splitlines()[0]
+        raise RunError(
+            f"{folder.study_file} cannot be used ({reason}): free some space, or if it is damaged delete this one file; "
+            "finished evaluations are kept beside it and are not made again"
+        ) from error
+
+
+def begin(study: optuna.Study, genome: Genome) -> None:
+    """Queue the known shapes in a new study; give back the trials that a killed process left unfinished."""
+    if not study.get_trials(deepcopy=False):
+        for genes in starting_points(genome):
+            study.enqueue_trial({**genes, TRADE_OFF: _START_TRADE_OFF}, skip_if_exists=True)
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        # The folder is locked by this process, so nobody else can be running it.
+        study.tell(trial.number, state=TrialState.FAIL)
+        study.enqueue_trial(trial.params)
+        logger.info("trial %d was lost and runs again", trial.number)
+
+
+def sample(trial: Trial, genome: Genome) -> tuple[dict[str, str], float]:
+    """Sample every gene, and the trade-off, whether it is used or not."""
+    genes = {name: str(trial.suggest_categorical(name, choices)) for name, choices in genome.genes.items()}
+    return genes, trial.suggest_float(TRADE_OFF, 0.0, 1.0)
+
+
+def finished(study: optuna.Study) -> int:
+    """Return how many trials have come to an end, well or not, lost ones left out."""
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
+    return sum(1 for trial in trials if SPEC in trial.user_attrs)

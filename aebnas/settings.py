@@ -1,0 +1,68 @@
+"""The base of every typed settings block that a YAML file is read into."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from aebnas.errors import InputError
+from aebnas.registry import unknown_name
+
+
+class Settings(BaseModel):
+    """Frozen settings that refuse unknown keys and values of the wrong type."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def parse_settings(kind: type[S], values: Any, *, source: str, error: type[InputError] = InputError) -> S:
+    """Turn plain ``values`` into ``kind``; a wrong one raises ``error`` in one sentence naming ``source`` and the key."""
+    if not isinstance(values, dict):
+        raise error(f"{source} must hold keys and values, not {type(values).__name__}")
+    try:
+        return kind.model_validate(values)
+    except ValidationError as problem:
+        raise error(f"{source}: {_first_problem(kind, problem)}") from None
+
+
+def read_yaml(path: Path, *, error: type[InputError] = InputError) -> Any:
+    """Read one YAML document; ``error`` names the file, and the line where it breaks."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise error(f"{path} does not exist: check the path") from None
+    except (OSError, UnicodeDecodeError) as problem:
+        raise error(f"cannot read {path}: {problem}") from None
+    except yaml.YAMLError as problem:
+        mark = getattr(problem, "problem_mark", None)
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise error(f"{path} is not valid YAML{where}: {getattr(problem, 'problem', problem)}") from None
+
+
+def _first_problem(kind: type[Settings], problem: ValidationError) -> str:
+    first = problem.errors()[0]
+    location = [str(part) for part in first["loc"]]
+    key = ".".join(location) or "the file"
+    if first["type"] == "extra_forbidden":
+        return unknown_name("key", key, _sibling_keys(kind, location))
+    message = first["msg"].removeprefix("Value error, ")
+    given = "" if isinstance(first.get("input"), (dict, BaseModel)) else f" (got {first.get('input')!r})"
+    return f"{key}: {message}{given}"
+
+
+def _sibling_keys(kind: type[Settings], location: list[str]) -> list[str]:
+    fields, prefix = kind.model_fields, location[:-1]
+    for part in prefix:
+        annotation = fields[part].annotation if part in fields else None
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        inner = next((o for o in options if isinstance(o, type) and issubclass(o, Settings)), None)
+        if inner is None:
+            return []
+        fields = inner.model_fields
+    return [".".join([*prefix, name]) for name in fields]

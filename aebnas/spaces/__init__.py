@@ -1,0 +1,1 @@
+"""The search space: YAML -> genes -> NetworkSpec."""

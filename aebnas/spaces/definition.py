@@ -1,0 +1,87 @@
+"""A search space as it stands in YAML."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from aebnas.branches.heads import HEADS
+from aebnas.branches.layers import LAYERS
+from aebnas.branches.spec import PartSpec
+from aebnas.errors import InputError, SpaceError
+from aebnas.registry import unknown_name
+from aebnas.resources import resource_folder, resource_names
+from aebnas.settings import Settings, parse_settings, read_yaml
+
+NONE = "none"
+
+
+class SpaceDefinition(Settings):
+    """What a branch may be made of.
+
+    A *choice* is a named list of layers that one layer slot may hold; ``none`` (no layers) is always among them.
+    """
+
+    description: str = ""
+    slots: int = Field(2, ge=0, le=8, description="layer slots per branch, filled in order")
+    max_exits: int = Field(4, ge=1, le=8, description="most branches that one network may have")
+    layers: dict[str, list[Any]] = Field(default_factory=dict, description="choices of a slot: name -> layers")
+    heads: dict[str, Any] = Field(description="choices of the head: name -> head", min_length=1)
+
+    @field_validator("layers")
+    @classmethod
+    def _known_layers(cls, choices: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        for name, parts in choices.items():
+            if name == NONE and parts:
+                raise ValueError("'none' stands for no layers: leave it out or give it an empty list")
+            for part in parts:
+                _check_part(part, f"layers.{name}", "layer", list(LAYERS))
+        return choices
+
+    @field_validator("heads")
+    @classmethod
+    def _known_heads(cls, choices: dict[str, Any]) -> dict[str, Any]:
+        for name, part in choices.items():
+            _check_part(part, f"heads.{name}", "head", list(HEADS))
+        return choices
+
+    def layer_choices(self) -> dict[str, tuple[PartSpec, ...]]:
+        """Return every choice of a layer slot, ``none`` first."""
+        parsed = {
+            name: tuple(PartSpec.parse(part, f"layers.{name}") for part in parts) for name, parts in self.layers.items()
+        }
+        return {NONE: (), **parsed}
+
+    def head_choices(self) -> dict[str, PartSpec]:
+        """Return every choice of the head."""
+        return {name: PartSpec.parse(part, f"heads.{name}") for name, part in self.heads.items()}
+
+
+def load_space(name: str) -> SpaceDefinition:
+    """Load a packaged space by name, or a YAML file by path.
+
+    Raises:
+        SpaceError: there is no such space, or the file is wrong; the message names the key.
+    """
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        if name not in space_names():
+            raise SpaceError(unknown_name("search space", name, space_names()) + ", or give the path of a .yaml file")
+        path = resource_folder("search_spaces") / f"{name}.yaml"
+    return parse_settings(SpaceDefinition, read_yaml(path, error=SpaceError), source=str(path), error=SpaceError)
+
+
+def space_names() -> list[str]:
+    """Return the names of the packaged spaces."""
+    return resource_names("search_spaces")
+
+
+def _check_part(part: Any, key: str, kind: str, known: list[str]) -> None:
+    try:
+        parsed = PartSpec.parse(part, key)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+    if parsed.kind not in known:
+        raise ValueError(f"{key}: {unknown_name(kind, parsed.kind, known)}")

@@ -1,0 +1,118 @@
+"""The genome of a backbone under a search space: fixed length, every gene always sampled.
+
+Conditional parameters would make TPE sample independently and spoil crossover; genes that a network does not
+use are dropped when it is decoded, so equal networks have equal specifications whatever their unused genes say.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from aebnas.backbones.cut import AttachPoint
+from aebnas.branches.build import fits
+from aebnas.branches.spec import BranchSpec, NetworkSpec, PartSpec
+from aebnas.errors import SpaceError
+from aebnas.spaces.definition import NONE, SpaceDefinition
+
+logger = logging.getLogger(__name__)
+ON, OFF = "on", "off"
+
+
+@dataclass(frozen=True)
+class Genome:
+    """Genes and how they decode.
+
+    Args:
+        genes: Name -> choices, in the order they are sampled.
+    """
+
+    genes: Mapping[str, tuple[str, ...]]
+    points: tuple[AttachPoint, ...]
+    slots: int
+    max_exits: int
+    layers: Mapping[str, tuple[PartSpec, ...]]
+    heads: Mapping[str, PartSpec]
+    num_classes: int
+    regime: str
+    confidence: str
+
+    def decode(self, values: Mapping[str, str]) -> NetworkSpec:
+        """Turn gene values into a network; genes without effect are dropped.
+
+        A layer that no longer fits the map that the layers before it leave counts as none, and of more branches
+        than a network may have the deepest, which save least, are dropped.
+        """
+        branches = [
+            self._branch(number, point, values)
+            for number, point in enumerate(self.points)
+            if values[f"exit{number}"] == ON
+        ]
+        return NetworkSpec(tuple(branches[: self.max_exits]), self.regime, self.confidence)
+
+    def _branch(self, number: int, point: AttachPoint, values: Mapping[str, str]) -> BranchSpec:
+        head = self.heads[values[f"exit{number}_head"]]
+        layers: tuple[PartSpec, ...] = ()
+        for slot in range(self.slots):
+            longer = layers + self.layers[values[f"exit{number}_layer{slot}"]]
+            if fits(BranchSpec(point.name, longer, head), point.shape, self.num_classes):
+                layers = longer
+        return BranchSpec(point.name, layers, head)
+
+
+def build_genome(
+    space: SpaceDefinition,
+    points: Sequence[AttachPoint],
+    num_classes: int,
+    *,
+    regime: str,
+    confidence: str,
+) -> Genome:
+    """Lay out the genes for ``points``; choices that cannot fit an attach point are not among its genes' values.
+
+    Raises:
+        SpaceError: no head of the space fits any attach point.
+    """
+    layers, heads = space.layer_choices(), space.head_choices()
+    genes: dict[str, tuple[str, ...]] = {}
+    usable = []
+    for point in points:
+        fitting_heads = [name for name, head in heads.items() if _fits(point, (), head, num_classes)]
+        if not fitting_heads:
+            logger.warning("no head of the search space fits attach point %s %s: left out", point.name, point.shape)
+            continue
+        first = heads[fitting_heads[0]]
+        number = len(usable)
+        fitting = tuple(name for name, parts in layers.items() if _fits(point, parts, first, num_classes))
+        genes[f"exit{number}"] = (OFF, ON)
+        genes |= {f"exit{number}_layer{slot}": fitting for slot in range(space.slots)}
+        genes[f"exit{number}_head"] = tuple(fitting_heads)
+        usable.append(point)
+    if not usable:
+        raise SpaceError("no head of the search space fits any attach point: choose another space or attach.modules")
+    return Genome(
+        genes, tuple(usable), space.slots, space.max_exits, layers, heads, num_classes, regime, confidence
+    )
+
+
+def starting_points(genome: Genome) -> list[dict[str, str]]:
+    """Return genes of known shapes to begin with: bare heads everywhere, then one layer everywhere.
+
+    Thresholds are tuned for every on/off mask of a network's branches, so a network that has a branch at every
+    point says what each of them is worth.
+    """
+    starts = []
+    for layer in (NONE, *[name for name in genome.layers if name != NONE][:1]):
+        values = {}
+        for gene, choices in genome.genes.items():
+            if "_layer" in gene:
+                values[gene] = layer if layer in choices and gene.endswith("_layer0") else NONE
+            else:
+                values[gene] = ON if ON in choices else choices[0]
+        starts.append(values)
+    return starts
+
+
+def _fits(point: AttachPoint, layers: tuple[PartSpec, ...], head: PartSpec, num_classes: int) -> bool:
+    return fits(BranchSpec(point.name, layers, head), point.shape, num_classes)

@@ -1,0 +1,66 @@
+"""Trained weights of a run: every branch and network is trained once and kept."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from aebnas.errors import RunError
+from aebnas.files import write_atomic
+
+
+class WeightStore:
+    """Dictionaries of tensors by key, each in one file of ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def path(self, key: str) -> Path:
+        """Return where the record of ``key`` is kept."""
+        return self._folder / f"{key}.pt"
+
+    def has(self, key: str) -> bool:
+        """Tell whether there is a record of ``key``."""
+        return self.path(key).exists()
+
+    def put(self, key: str, record: dict[str, Any]) -> None:
+        """Keep ``record`` (tensors, numbers, texts, lists and dictionaries of them)."""
+        write_atomic(self.path(key), lambda file: torch.save(record, file))
+
+    def get(self, key: str) -> dict[str, Any]:
+        """Return the record of ``key``.
+
+        Raises:
+            RunError: it is missing or damaged; the message names the file.
+        """
+        path = self.path(key)
+        try:
+            record = torch.load(path, weights_only=True)
+        except FileNotFoundError:
+            raise RunError(f"{path} is missing: run the same search again, it trains what is not there") from None
+        except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+            raise RunError(f"{path} is damaged ({error}): delete it and run the same search again") from None
+        if not isinstance(record, dict):
+            raise RunError(f"{path} is damaged (no dictionary): delete it and run the same search again")
+        return record
+
+
+def load_state(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    """Load ``state`` into ``module``; a record that does not fit raises RunError naming ``path``."""
+    try:
+        module.load_state_dict(state)
+    except (RuntimeError, KeyError, TypeError) as error:
+        first = str(error).splitlines()[0]
+        raise RunError(f"{path} does not fit the network ({first}): delete it and run the same search again") from None
+
+
+def branch_states(branches: Sequence[nn.Module]) -> list[dict[str, Tensor]]:
+    """Return the weights of ``branches``, detached, on the CPU."""
+    return [
+        {name: tensor.detach().cpu().clone() for name, tensor in branch.state_dict().items()} for branch in branches
+    ]

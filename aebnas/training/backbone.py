@@ -1,0 +1,32 @@
+"""Training a backbone that comes without weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from aebnas.data.splits import DataBundle
+from aebnas.progress import Progress
+from aebnas.training.fit import FitResult, Trainee, fit
+from aebnas.training.objective import Objective
+from aebnas.training.settings import FitSettings
+
+
+def train_backbone(
+    model: nn.Module,
+    data: DataBundle,
+    settings: FitSettings,
+    *,
+    seed: int,
+    device: torch.device,
+    progress: Progress,
+) -> FitResult:
+    """Train ``model`` in place on the labels; the weights of the best validation epoch stay."""
+    model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    trainee = Trainee(model, lambda images: [model(images)], (model,))
+    with progress.stage("training the backbone", settings.epochs * len(data.train)) as stage:
+        result = fit(
+            trainee, data.train, data.validation, Objective((1.0,)), settings, device=device, seed=seed, stage=stage
+        )
+    model.cpu()
+    return result

@@ -1,0 +1,192 @@
+"""The one training loop: for backbones, single branches and whole networks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from aebnas.data.splits import Split
+from aebnas.errors import TrainingError
+from aebnas.progress import Stage
+from aebnas.training.objective import Objective
+from aebnas.training.settings import FitSettings
+
+Forward = Callable[[Tensor], Sequence[Tensor]]
+EVALUATION_BATCH = 512
+# Reading the loss back stalls an accelerator; a NaN is found at most this many steps late.
+CHECK_EVERY = 50
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a fit did: validation accuracy per epoch and exit, and the epoch whose weights were kept."""
+
+    accuracies: list[list[float]] = field(default_factory=list)
+    best_epoch: int = 0
+
+    @property
+    def best(self) -> list[float]:
+        """Validation accuracy of every exit with the weights that were kept."""
+        return self.accuracies[self.best_epoch]
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """What is trained.
+
+    Args:
+        module: Holds everything that ``forward`` uses; its state is kept and restored.
+        forward: Images (or features) to the logits of every exit that is trained.
+        moving: The modules whose weights and batch-norm statistics move; all others stay as they are.
+    """
+
+    module: nn.Module
+    forward: Forward
+    moving: tuple[nn.Module, ...]
+
+    def start(self) -> list[nn.Parameter]:
+        """Freeze everything but the moving modules; return the parameters to optimise."""
+        self.module.requires_grad_(False)
+        for part in self.moving:
+            part.requires_grad_(True)
+        return [parameter for parameter in self.module.parameters() if parameter.requires_grad]
+
+    def train(self) -> None:
+        """Set the moving modules to training mode and freeze the batch-norm statistics of the others."""
+        self.module.eval()
+        for part in self.moving:
+            part.train()
+
+
+def fit(
+    trainee: Trainee,
+    train: Split,
+    validation: Split,
+    objective: Objective,
+    settings: FitSettings,
+    *,
+    device: torch.device,
+    seed: int,
+    stage: Stage | None = None,
+) -> FitResult:
+    """Train, and leave the weights of the epoch with the best mean validation accuracy over exits.
+
+    Early stopping keeps one counter per exit and stops when all have run out (arXiv 2407.14320).
+
+    Raises:
+        TrainingError: the loss is not finite, or there is nothing to train.
+    """
+    parameters = trainee.start()
+    if not parameters:
+        raise TrainingError("nothing to train: every part of this phase is frozen")
+    stage = stage or Stage()
+    steps = math.ceil(len(train) / settings.batch_size)
+    optimizer = _optimizer(parameters, settings)
+    schedule = _schedule(optimizer, settings, steps * settings.epochs)
+    trained = [exit_ for exit_, weight in enumerate(objective.weights) if weight]
+    counters = {exit_: _Counter() for exit_ in trained}
+    accuracies: list[list[float]] = []
+    best_mean, best_epoch, best_state = -1.0, 0, {}
+    for epoch in range(settings.epochs):
+        trainee.train()
+        _one_epoch(trainee, train, objective, settings, optimizer, schedule, device, seed + epoch, stage)
+        trainee.module.eval()
+        accuracies.append(accuracy_of(trainee.forward, validation, device))
+        mean = sum(accuracies[-1][exit_] for exit_ in trained) / len(trained)
+        stage.note(f"epoch {epoch + 1}/{settings.epochs}, validation {100 * mean:.2f} %")
+        if mean >= best_mean:
+            best_mean, best_epoch = mean, epoch
+            best_state = {name: tensor.detach().clone() for name, tensor in trainee.module.state_dict().items()}
+        run_out = [counter.update(accuracies[-1][exit_], settings.patience) for exit_, counter in counters.items()]
+        if all(run_out):
+            break
+    trainee.module.load_state_dict(best_state)
+    trainee.module.requires_grad_(False).eval()
+    return FitResult(accuracies, best_epoch)
+
+
+def to_device(images: Tensor, device: torch.device) -> Tensor:
+    """Move a batch to ``device``; maps become channels-last, which convolutions train faster on."""
+    images = images.to(device, non_blocking=True)
+    return images.contiguous(memory_format=torch.channels_last) if images.dim() == 4 else images
+
+
+@torch.no_grad()
+def logits_of(forward: Forward, split: Split, device: torch.device) -> list[Tensor]:
+    """Return the logits of every exit on a split, in order: ``(N, classes)`` float32 each, on the CPU."""
+    chunks: list[list[Tensor]] = []
+    for batch in split.batches(EVALUATION_BATCH):
+        chunks.append([z.float().cpu() for z in forward(to_device(batch.images, device))])
+    return [torch.cat(parts) for parts in zip(*chunks, strict=True)]
+
+
+def accuracy_of(forward: Forward, split: Split, device: torch.device) -> list[float]:
+    """Return the accuracy in [0, 1] of every exit on a split."""
+    return [float((z.argmax(1) == split.labels).float().mean()) for z in logits_of(forward, split, device)]
+
+
+class _Counter:
+    """Epochs since one exit was last at its best."""
+
+    def __init__(self) -> None:
+        self.best, self.since = -1.0, 0
+
+    def update(self, accuracy: float, patience: int | None) -> bool:
+        self.since = 0 if accuracy > self.best else self.since + 1
+        self.best = max(self.best, accuracy)
+        return patience is not None and self.since >= patience
+
+
+def _one_epoch(
+    trainee: Trainee,
+    train: Split,
+    objective: Objective,
+    settings: FitSettings,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    device: torch.device,
+    seed: int,
+    stage: Stage,
+) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for step, batch in enumerate(train.batches(settings.batch_size, seed=seed)):
+        if len(batch.labels) == 1 and step:
+            continue  # batch-norm cannot train on a last batch of one sample
+        logits = trainee.forward(to_device(batch.images, device))
+        loss = objective(logits, batch.labels.to(device), batch.index)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if settings.clip_norm is not None:
+            nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
+        optimizer.step()
+        schedule.step()
+        if step % CHECK_EVERY == 0 and not math.isfinite(float(loss.detach())):
+            raise TrainingError(f"the loss is {float(loss.detach())}: lower the learning rate (now {settings.lr})")
+        stage.advance(len(batch.labels))
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in parameters):
+        raise TrainingError(f"a weight is not finite after an epoch: lower the learning rate (now {settings.lr})")
+
+
+def _optimizer(parameters: list[nn.Parameter], settings: FitSettings) -> torch.optim.Optimizer:
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(
+            parameters, settings.lr, settings.momentum, weight_decay=settings.weight_decay, nesterov=settings.momentum > 0
+        )
+    return torch.optim.AdamW(parameters, settings.lr, weight_decay=settings.weight_decay)
+
+
+def _schedule(
+    optimizer: torch.optim.Optimizer, settings: FitSettings, total: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    if settings.schedule == "one-cycle":
+        # OneCycleLR needs at least two steps, and cycles the momentum of optimisers that have one.
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, settings.lr, total_steps=max(2, total + 1), pct_start=0.25, cycle_momentum=False
+        )
+    if settings.schedule == "cosine":
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, total))
+    return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
