@@ -1,0 +1,1 @@
+"""When to leave: confidence measures, policies, and thresholds that are solved exactly."""

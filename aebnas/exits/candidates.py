@@ -1,0 +1,48 @@
+"""Threshold combinations that were scored, as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+Keep = Callable[[NDArray[np.integer[Any]], Floats], NDArray[np.intp]]
+"""Right predictions (P,) and mean costs (n_costs, P) -> the rows worth keeping."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """P scored combinations.
+
+    Attributes:
+        choices: Index (P, K) into each branch's grid; the grid's length = switched off.
+        leaving: Number of samples (P, K+1) that leave at each exit.
+        correct: Number of right predictions (P,).
+        costs: Mean costs (n_costs, P).
+    """
+
+    choices: Ints
+    leaving: Ints
+    correct: Ints
+    costs: Floats
+
+    def take(self, rows: NDArray[np.intp]) -> Candidates:
+        """Return the candidates at ``rows``."""
+        return Candidates(self.choices[rows], self.leaving[rows], self.correct[rows], self.costs[:, rows])
+
+    @staticmethod
+    def join(parts: Iterable[Candidates]) -> Candidates:
+        """Return all ``parts``, at least one, as one."""
+        every = list(parts)
+        return Candidates(
+            np.concatenate([part.choices for part in every]),
+            np.concatenate([part.leaving for part in every]),
+            np.concatenate([part.correct for part in every]),
+            np.concatenate([part.costs for part in every], axis=1),
+        )

@@ -1,0 +1,106 @@
+"""Coordinate descent over thresholds, for more branches than a joint histogram can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aebnas.exits.candidates import Candidates, Ints, Keep
+from aebnas.exits.costs import ExitCosts, Floats
+from aebnas.exits.histogram import mask_of
+
+# What one whole backbone of mean cost is worth in accuracy: from nothing to more than it can ever buy back.
+_PRICES = (0.0, *np.geomspace(0.003, 3.0, 11).tolist())
+_ROUNDS = 10
+
+
+class CoordinateDescent:
+    """Moves one threshold at a time to its best value, the others held, until no move helps.
+
+    Each move is exact: it scores every value of that branch's grid, and the branch switched off, from one histogram.
+    The descent is run for a sweep of prices of each cost (and of all costs together), each time from the last
+    solution found, from all branches off, and from a random choice; everything that is scored on the way counts.
+
+    Args:
+        ranks: How many thresholds of its branch's grid each sample reaches, (K, N).
+        sizes: Length of each branch's grid.
+        correct: Whether each exit is right, (K+1, N).
+        seed: Of the random starts.
+    """
+
+    def __init__(self, ranks: Ints, sizes: Sequence[int], correct: NDArray[np.bool_], *, seed: int = 0) -> None:
+        self._ranks = ranks
+        self._sizes = np.array(sizes, dtype=np.int64)
+        self._correct = correct
+        self._seed = seed
+
+    def search(self, costs: ExitCosts, keep: Keep) -> Iterator[Candidates]:
+        """Yield what ``keep`` keeps of each line that is searched."""
+        generator = np.random.default_rng(self._seed)
+        for weights in self._directions(costs):
+            reached = self._sizes
+            for price in _PRICES:
+                for start in (reached, self._sizes, generator.integers(0, self._sizes + 1)):
+                    reached = yield from self._descend(start.copy(), price * weights, costs, keep)
+
+    def _directions(self, costs: ExitCosts) -> Floats:
+        backbone = np.abs(costs[(False,) * len(self._sizes)][:, -1])
+        scale = 1.0 / np.where(backbone > 0, backbone, 1.0)
+        directions = np.eye(costs.number)
+        if costs.number > 1:
+            directions = np.vstack([directions, np.full(costs.number, 1 / costs.number)])
+        return directions * scale
+
+    def _descend(self, choice: Ints, prices: Floats, costs: ExitCosts, keep: Keep) -> Generator[Candidates, None, Ints]:
+        for _ in range(_ROUNDS):
+            before = choice.copy()
+            for branch in range(len(choice)):
+                line = self._line(choice, branch, costs)
+                value = line.correct / self._correct.shape[1] - prices @ line.costs
+                best = int(value.argmax())
+                # Staying put when equal is what makes the descent end.
+                if value[best] > value[choice[branch]]:
+                    choice[branch] = best
+                yield line.take(keep(line.correct, line.costs))
+            if np.array_equal(choice, before):
+                break
+        return choice
+
+    def _line(self, choice: Ints, branch: int, costs: ExitCosts) -> Candidates:
+        """Score every value of ``branch`` with the others as in ``choice``."""
+        size, final = int(self._sizes[branch]), len(choice)
+        elsewhere = self._leave_without(choice, branch)
+        reaching = np.flatnonzero(elsewhere > branch)
+        ranks, then = self._ranks[branch, reaching], elsewhere[reaching]
+        cells = ranks * (final + 1) + then
+        change = self._correct[branch, reaching].astype(np.int64) - self._correct[then, reaching]
+        moving = np.bincount(cells, minlength=(size + 1) * (final + 1)).reshape(size + 1, final + 1)
+        gain = np.bincount(ranks[change > 0], minlength=size + 1) - np.bincount(ranks[change < 0], minlength=size + 1)
+        taken, gained = _above(moving), _above(gain)
+
+        leaving = np.bincount(elsewhere, minlength=final + 1) - taken
+        leaving[:, branch] = taken.sum(axis=1)
+        correct = self._correct[elsewhere, np.arange(len(elsewhere))].sum() + gained
+        choices = np.repeat(choice[None], size + 1, axis=0)
+        choices[:, branch] = np.arange(size + 1)
+        mean = np.empty((costs.number, size + 1))
+        for rows in (slice(0, size), slice(size, size + 1)):
+            if rows.start < rows.stop:
+                mean[:, rows] = costs.mean(leaving[rows], mask_of(choices[rows.start], self._sizes.tolist()))
+        return Candidates(choices, leaving, correct, mean)
+
+    def _leave_without(self, choice: Ints, branch: int) -> Ints:
+        exits = np.full(self._ranks.shape[1], len(choice), dtype=np.int64)
+        for other in reversed(range(len(choice))):
+            if other != branch:
+                exits[self._ranks[other] > choice[other]] = other
+        return exits
+
+
+def _above(counts: Ints) -> Ints:
+    """Return, for each row, the sum of the rows after it."""
+    total = counts[::-1].cumsum(axis=0)[::-1]
+    above: Ints = total - counts
+    return above
