@@ -1,0 +1,1 @@
+"""Writing an early-exit network as ONNX, and running what was written."""

@@ -1,0 +1,190 @@
+"""Running an exported early-exit network; numpy and onnxruntime are all it takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnxruntime as ort
+
+from aebnas.devices.measure import RUNTIME_ERRORS, open_session
+from aebnas.errors import InputError, ProfileError, RunError
+from aebnas.export.manifest import (
+    BACKBONE,
+    SINGLE_FILE,
+    branch_file,
+    read_manifest,
+    read_model,
+    segment_file,
+)
+
+Mode = Literal["auto", "single", "staged"]
+_GATED = ["logits", "label", "confidence"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """For every image the predicted class int64 (N,), the exit it left at int64 (N,), the confidence float32 (N,)."""
+
+    labels: np.ndarray
+    exits: np.ndarray
+    confidence: np.ndarray
+
+
+class EarlyExitSession:
+    """An exported early-exit network, ready to predict.
+
+    One image runs through the single file, which skips what lies behind the exit it takes; a batch runs stage by
+    stage, and images that left are no longer computed.
+
+    Example:
+        >>> session = EarlyExitSession("out/")  # doctest: +SKIP
+        >>> session.run(images).labels  # doctest: +SKIP
+
+    Args:
+        folder: What ``aebnas export`` wrote.
+        threads: Threads inside one operator; the manifest's number when None.
+        provider: An onnxruntime execution provider.
+        batch_size: Images that are computed at once at most.
+
+    Raises:
+        RunError: a file is missing or damaged (model files are read when they are first needed).
+        ProfileError: this onnxruntime does not have the provider.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        threads: int | None = None,
+        provider: str = "CPUExecutionProvider",
+        batch_size: int = 256,
+    ) -> None:
+        if threads is not None and threads < 1:
+            raise InputError(f"threads must be at least 1, not {threads}")
+        if provider not in ort.get_available_providers():
+            offered = ", ".join(ort.get_available_providers())
+            raise ProfileError(f"this onnxruntime has no provider {provider!r}: choose one of {offered}")
+        self._folder = Path(folder)
+        self._manifest = read_manifest(self._folder)
+        self._threads = threads or self._manifest.threads
+        self._provider = provider
+        self._batch_size = batch_size
+        self._sessions: dict[tuple[str, int | None], ort.InferenceSession] = {}
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, in the order of the labels."""
+        return self._manifest.classes
+
+    @property
+    def num_exits(self) -> int:
+        """Exits, the final one included."""
+        return self._manifest.num_exits
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """All that ``manifest.json`` holds."""
+        return self._manifest.values
+
+    def run(self, images: np.ndarray, mode: Mode = "auto") -> Prediction:
+        """Predict ``images``.
+
+        Args:
+            images: (N, C, H, W) or one image (C, H, W); uint8 is raw and preprocessed here, float32 is taken as
+                preprocessed.
+            mode: ``single`` runs the exiting file image by image, ``staged`` runs the stages on batches, ``auto``
+                takes ``single`` for one image and ``staged`` for more.
+
+        Raises:
+            InputError: the dtype or the shape is wrong, or there is no such mode.
+            RunError: a model file is missing or damaged.
+        """
+        if mode not in ("auto", "single", "staged"):
+            raise InputError(f"there is no mode {mode!r}: known are auto, single, staged")
+        inputs = self.prepare(images)
+        single = mode == "single" or (mode == "auto" and len(inputs) == 1)
+        size = 1 if single else self._batch_size
+        parts = [inputs[start : start + size] for start in range(0, len(inputs), size)]
+        return _joined([self.run_single(part) if single else self._run_staged(part) for part in parts])
+
+    def run_single(self, prepared: np.ndarray) -> Prediction:
+        """Predict one image, float32 (1, C, H, W) as ``prepare`` gives it, with the exiting file."""
+        session = self._session(SINGLE_FILE)
+        return Prediction(*session.run(["label", "exit", "confidence"], {"input": prepared}))
+
+    def backbone(self, images: np.ndarray) -> np.ndarray:
+        """Return the labels, int64 (N,), that the static backbone gives ``images``.
+
+        Raises:
+            InputError: the dtype or the shape is wrong.
+            RunError: ``backbone.onnx`` is missing or damaged.
+        """
+        inputs = self.prepare(images)
+        parts = [inputs[start : start + self._batch_size] for start in range(0, len(inputs), self._batch_size)]
+        labels = [self._session(BACKBONE).run(["logits"], {"input": part})[0].argmax(axis=1) for part in parts]
+        return np.concatenate([np.empty(0, np.int64), *labels])
+
+    def backbone_single(self, prepared: np.ndarray) -> np.ndarray:
+        """Return the static backbone's logits (1, K) of one prepared image, from a session made for single images."""
+        logits: np.ndarray = self._session(BACKBONE, batch=1).run(["logits"], {"input": prepared})[0]
+        return logits
+
+    def prepare(self, images: np.ndarray) -> np.ndarray:
+        """Return ``images`` as the model's input, float32 (N, C, H, W).
+
+        Raises:
+            InputError: the dtype or the shape is wrong.
+        """
+        shape = self._manifest.input_shape
+        images = np.asarray(images)
+        if images.shape == shape:
+            images = images[None]
+        if images.shape[1:] != shape or images.ndim != len(shape) + 1:
+            wanted = ", ".join(map(str, shape))
+            raise InputError(f"images have shape {images.shape}: give (N, {wanted}) or one image ({wanted})")
+        if images.dtype == np.uint8:
+            return self._manifest.preprocess(images)
+        if images.dtype != np.float32:
+            raise InputError(f"images are {images.dtype}: give uint8 (raw) or float32 (already preprocessed)")
+        return images
+
+    def _run_staged(self, inputs: np.ndarray) -> Prediction:
+        count = len(inputs)
+        labels, exits = np.empty(count, np.int64), np.empty(count, np.int64)
+        confidence = np.empty(count, np.float32)
+        waiting, features = np.arange(count), inputs
+        for number, threshold in enumerate(self._manifest.thresholds):
+            (features,) = self._session(segment_file(number)).run(["output"], {"input": features})
+            _, label, sure = self._session(branch_file(number)).run(_GATED, {"input": features})
+            leaves = sure >= np.float32(threshold)
+            left = waiting[leaves]
+            labels[left], exits[left], confidence[left] = label[leaves], number, sure[leaves]
+            waiting, features = waiting[~leaves], features[~leaves]
+            if not len(waiting):
+                return Prediction(labels, exits, confidence)
+        last = len(self._manifest.thresholds)
+        _, label, sure = self._session(segment_file(last)).run(_GATED, {"input": features})
+        labels[waiting], exits[waiting], confidence[waiting] = label, last, sure
+        return Prediction(labels, exits, confidence)
+
+    def _session(self, name: str, batch: int | None = None) -> ort.InferenceSession:
+        key = (name, batch)
+        if key not in self._sessions:
+            model = read_model(self._folder, name, self._manifest)
+            try:
+                session = open_session(model, threads=self._threads, provider=self._provider, batch=batch)
+            except RUNTIME_ERRORS as error:
+                raise RunError(f"{self._folder / name} cannot be loaded ({error}): export the network again") from error
+            self._sessions[key] = session
+        return self._sessions[key]
+
+
+def _joined(parts: list[Prediction]) -> Prediction:
+    return Prediction(
+        np.concatenate([np.empty(0, np.int64), *(part.labels for part in parts)]),
+        np.concatenate([np.empty(0, np.int64), *(part.exits for part in parts)]),
+        np.concatenate([np.empty(0, np.float32), *(part.confidence for part in parts)]),
+    )

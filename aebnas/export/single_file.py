@@ -1,0 +1,164 @@
+"""One ONNX graph that exits early: nested ``If`` nodes around blocks that were exported one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+INPUT = "input"
+OUTPUTS = ("label", "exit", "confidence", "logits")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One early exit: the segment that leads to it, its gated branch and the threshold to leave at it.
+
+    Both blocks are exported with batch 1. ``segment`` has one input and one output; ``branch`` has one input and the
+    outputs ``logits``, ``label`` and ``confidence``.
+    """
+
+    segment: onnx.ModelProto
+    branch: onnx.ModelProto
+    threshold: float
+
+
+@dataclass
+class _Body:
+    """The inside of one graph while it grows; ``classes`` is None when the blocks leave the logits' width open."""
+
+    classes: int | None
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    weights: list[onnx.TensorProto] = field(default_factory=list)
+
+    def inline(self, block: onnx.ModelProto, prefix: str, source: str) -> list[str]:
+        """Copy ``block`` in, reading ``source``; return the names of its outputs."""
+        names = {block.graph.input[0].name: source}
+        renamed = _renamed(block.graph, prefix, names)
+        self.nodes.extend(renamed.node)
+        self.weights.extend(renamed.initializer)
+        return [names[output.name] for output in block.graph.output]
+
+    def add(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> None:
+        self.nodes.append(helper.make_node(operator, list(inputs), [output], name=f"{output}/{operator}", **attributes))
+
+    def graph(self, name: str, outputs: Sequence[str]) -> onnx.GraphProto:
+        """Close the graph; ``outputs`` name what ``OUTPUTS`` lists."""
+        kinds: list[tuple[int, list[int | None]]] = [
+            (TensorProto.INT64, [1]),
+            (TensorProto.INT64, [1]),
+            (TensorProto.FLOAT, [1]),
+            (TensorProto.FLOAT, [1, self.classes]),
+        ]
+        described = [helper.make_tensor_value_info(name, *kind) for name, kind in zip(outputs, kinds, strict=True)]
+        return helper.make_graph(self.nodes, name, [], described, initializer=self.weights)
+
+
+def assemble(stages: Sequence[Stage], final: onnx.ModelProto) -> onnx.ModelProto:
+    """Assemble a model that runs ``stages`` in turn, leaves at the first that is sure, and else runs ``final``.
+
+    What lies behind an exit is inside that exit's ``If``, weights included, so that onnxruntime neither runs it
+    before it is needed nor keeps its weights from being pre-packed. A stage is left when its confidence is at least
+    its threshold, compared in float32.
+
+    Args:
+        stages: The early exits in order; may be empty.
+        final: The last segment, gated like a branch, exported with batch 1.
+
+    Returns:
+        A checked model: ``input`` float32 (1, ...) -> ``label`` int64 (1,), ``exit`` int64 (1,) numbered from 0 with
+        the final exit last, ``confidence`` float32 (1,), ``logits`` float32 (1, C).
+    """
+    first = stages[0].segment if stages else final
+    body = _Body(final.graph.output[0].type.tensor_type.shape.dim[1].dim_value or None)
+    outputs = _level(body, stages, final, 0, INPUT)
+    entry = onnx.ValueInfoProto()
+    entry.CopyFrom(first.graph.input[0])
+    entry.name = INPUT
+    for name, output in zip(OUTPUTS, outputs, strict=True):
+        if output != name:
+            body.add("Identity", [output], name)
+    graph = body.graph("early_exit", OUTPUTS)
+    graph.input.append(entry)
+    blocks = [block for stage in stages for block in (stage.segment, stage.branch)] + [final]
+    model = helper.make_model(
+        graph,
+        producer_name="aebnas",
+        ir_version=max(block.ir_version for block in blocks),
+        opset_imports=_merged_opsets(blocks),
+    )
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _level(body: _Body, stages: Sequence[Stage], final: onnx.ModelProto, number: int, source: str) -> list[str]:
+    """Write exit ``number`` and all behind it into ``body``; return the names of the four outputs, in order."""
+    if number == len(stages):
+        logits, label, confidence = body.inline(final, "final/", source)
+        body.add("Constant", [], "final/exit", value=_exit_number(number))
+        return [label, "final/exit", confidence, logits]
+    stage = stages[number]
+    (features,) = body.inline(stage.segment, f"segment_{number}/", source)
+    logits, label, confidence = body.inline(stage.branch, f"branch_{number}/", features)
+    threshold, sure = f"gate_{number}/threshold", f"gate_{number}/sure"
+    body.weights.append(numpy_helper.from_array(np.array(stage.threshold, dtype=np.float32), threshold))
+    body.add("GreaterOrEqual", [confidence, threshold], sure)
+
+    leave = _Body(body.classes)
+    left = [f"leave_{number}/{name}" for name in OUTPUTS]
+    leave.add("Identity", [label], left[0])
+    leave.add("Constant", [], left[1], value=_exit_number(number))
+    leave.add("Identity", [confidence], left[2])
+    leave.add("Identity", [logits], left[3])
+
+    go_on = _Body(body.classes)
+    inner = _level(go_on, stages, final, number + 1, features)
+
+    # The outermost If gives the model's own outputs, so that no copies are needed behind it.
+    outputs = [f"gate_{number}/{name}" if number else name for name in OUTPUTS]
+    body.nodes.append(
+        helper.make_node(
+            "If",
+            [sure],
+            outputs,
+            name=f"gate_{number}/If",
+            then_branch=leave.graph(f"leave_{number}", left),
+            else_branch=go_on.graph(f"go_on_{number}", inner),
+        )
+    )
+    return outputs
+
+
+def _exit_number(number: int) -> onnx.TensorProto:
+    return numpy_helper.from_array(np.array([number], dtype=np.int64))
+
+
+def _renamed(graph: onnx.GraphProto, prefix: str, names: dict[str, str]) -> onnx.GraphProto:
+    """Return a copy of ``graph`` with ``prefix`` before every name that is not in ``names``, which learns them all."""
+    copy = onnx.GraphProto()
+    copy.CopyFrom(graph)
+    del copy.value_info[:]
+    for value in [*copy.input, *copy.initializer, *copy.output]:
+        value.name = names.setdefault(value.name, prefix + value.name)
+    for index, node in enumerate(copy.node):
+        node.name = f"{prefix}{node.name or f'{node.op_type}_{index}'}"
+        for side in (node.input, node.output):
+            # An empty name stands for an optional input or output that is left out.
+            side[:] = [names.setdefault(name, prefix + name) if name else name for name in side]
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                attribute.g.CopyFrom(_renamed(attribute.g, prefix, names))
+    return copy
+
+
+def _merged_opsets(blocks: Sequence[onnx.ModelProto]) -> list[onnx.OperatorSetIdProto]:
+    versions: dict[str, int] = {}
+    for block in blocks:
+        for entry in block.opset_import:
+            if versions.setdefault(entry.domain, entry.version) != entry.version:
+                raise ValueError(f"blocks were exported with different opsets of domain {entry.domain!r}")
+    return [helper.make_opsetid(domain, version) for domain, version in versions.items()]

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from torch import nn
+
+from aebnas.errors import BackboneError
+from aebnas.export.blocks import block_bytes, export_block, output_shape
+
+
+def small() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Dropout(0.9), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4)
+    )
+
+
+def run(model: onnx.ModelProto, *inputs: np.ndarray) -> np.ndarray:
+    session = ort.InferenceSession(model.SerializeToString())
+    return session.run(None, {node.name: value for node, value in zip(session.get_inputs(), inputs, strict=True)})[0]
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+def test_a_block_gives_what_the_module_gives_in_eval_mode(batch):
+    module = small()
+    images = torch.randn(batch, 2, 6, 6)
+    model = export_block(module, (2, 6, 6), output_names=["logits"])
+    onnx.checker.check_model(model, full_check=True)
+    with torch.no_grad():
+        expected = module.eval()(images).numpy()
+    np.testing.assert_allclose(run(model, images.numpy()), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_fixed_batch_is_one():
+    model = export_block(small(), (2, 6, 6), dynamic_batch=False)
+    shapes = [[size.dim_value for size in value.type.tensor_type.shape.dim] for value in model.graph.input]
+    assert shapes == [[1, 2, 6, 6]]
+
+
+def test_each_part_keeps_its_own_mode():
+    module = small().train()
+    module[1].eval()
+    before = [part.training for part in module.modules()]
+    export_block(module, (2, 6, 6))
+    output_shape(module, (2, 6, 6))
+    assert [part.training for part in module.modules()] == before
+    assert True in before and False in before
+
+
+def test_exporting_changes_no_statistics():
+    module = small().train()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    export_block(module, (2, 6, 6))
+    assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
+
+
+def test_several_inputs():
+    class Add(nn.Module):
+        def forward(self, a, b):
+            return a + b.sum(dim=(2, 3))
+
+    model = export_block(Add(), [(3,), (3, 2, 2)], input_names=["a", "b"])
+    result = run(model, np.ones((4, 3), np.float32), np.ones((4, 3, 2, 2), np.float32))
+    np.testing.assert_array_equal(result, np.full((4, 3), 5, np.float32))
+
+
+def test_equal_modules_give_equal_bytes():
+    assert block_bytes(export_block(small(), (2, 6, 6))) == block_bytes(export_block(small(), (2, 6, 6)))
+
+
+def test_what_onnx_cannot_say_is_one_sentence():
+    class Odd(nn.Module):
+        def forward(self, x):
+            return torch.special.bessel_j0(x)
+
+    with pytest.raises(BackboneError, match=r"Odd cannot be written as ONNX .*bessel_j0"):
+        export_block(Odd(), (3,))
+
+
+def test_output_shape_has_no_batch():
+    assert output_shape(nn.Conv2d(2, 3, 3), (2, 6, 5)) == (3, 4, 3)
