@@ -33,8 +33,8 @@ EMBEDDED = "digits"
 class AttachSettings(Settings):
     """Where exits may hang."""
 
-    points: int = Field(6, ge=1, le=16, description="most attach points to offer, spread evenly over MACs")
-    modules: tuple[str, ...] | None = Field(None, description="names of modules to attach to instead")
+    points: int = Field(default=6, ge=1, le=16, description="most attach points to offer, spread evenly over MACs")
+    modules: tuple[str, ...] | None = Field(default=None, description="names of modules to attach to instead")
 
 
 class TargetSettings(Settings):
@@ -43,22 +43,25 @@ class TargetSettings(Settings):
     cost: Literal["macs", "latency_ms"] = "latency_ms"
     value: float = Field(gt=0, description="MACs, or milliseconds")
     rule: Literal["at-most", "two-sided"] = "at-most"
-    min_accuracy: float | None = Field(None, ge=0, le=1, description="floor of the validation accuracy, 0 to 1")
+    min_accuracy: float | None = Field(default=None, ge=0, le=1, description="floor of the validation accuracy, 0 to 1")
 
 
 class SearchSettings(Settings):
     """How long and with what to search."""
 
-    trials: int = Field(60, ge=1)
-    timeout: float | None = Field(None, gt=0, description="seconds after which no trial starts")
+    trials: int = Field(default=60, ge=1)
+    timeout: float | None = Field(default=None, gt=0, description="seconds after which no trial starts")
     sampler: Literal["nsga2", "tpe", "nsga3", "gp", "random"] = "nsga2"
-    population: int = Field(16, ge=2, description="of nsga2 and nsga3")
-    objectives: tuple[str, ...] = Field(("accuracy", "latency_ms"), description="accuracy, macs, latency_ms")
+    population: int = Field(default=16, ge=2, description="of nsga2 and nsga3")
+    objectives: tuple[str, ...] = Field(default=("accuracy", "latency_ms"), description="accuracy, macs, latency_ms")
     target: TargetSettings | None = None
-    grid: int = Field(20, ge=2, le=200, description="thresholds per exit that are compared")
-    finalists: int = Field(4, ge=1, description="front points that are retrained, measured and scored on test")
+    grid: int = Field(default=20, ge=2, le=200, description="thresholds per exit that are compared")
+    finalists: int = Field(default=4, ge=1, description="front points that are retrained, measured and scored on test")
     accuracy_drop: float = Field(
-        0.0, ge=0, le=1, description="validation accuracy (0 to 1) the default pick may lose against the backbone"
+        default=0.0,
+        ge=0,
+        le=1,
+        description="validation accuracy (0 to 1) the default pick may lose against the backbone",
     )
 
     @field_validator("objectives")
@@ -98,23 +101,23 @@ class Experiment(Settings):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, arbitrary_types_allowed=True)
 
-    name: str = Field(EMBEDDED, pattern=r"^[\w.-]+$", description="also the run folder: runs/NAME")
-    seed: int = Field(0, ge=0)
+    name: str = Field(default=EMBEDDED, pattern=r"^[\w.-]+$", description="also the run folder: runs/NAME")
+    seed: int = Field(default=0, ge=0)
     data: DataSettings = DataSettings()
     backbone: BackboneSettings = BackboneSettings()
     backbone_training: BackboneFitSettings | None = Field(
-        BackboneFitSettings(), description="for a backbone without a checkpoint; null: use it as it is"
+        default=BackboneFitSettings(), description="for a backbone without a checkpoint; null: use it as it is"
     )
     attach: AttachSettings = AttachSettings()
-    space: str = Field("compact", description="a packaged search space or the path of one")
+    space: str = Field(default="compact", description="a packaged search space or the path of one")
     regime: RegimeSettings = RegimeSettings()
     confidence: str = "max-probability"
     search: SearchSettings = SearchSettings()
-    device: str = Field("local", description="a packaged hardware profile or the path of one")
-    accelerator: str = Field("auto", description="what to train on: auto, cpu, cuda, mps")
-    cache_gib: float = Field(6.0, ge=0, description="disk for features of the frozen backbone")
-    model: SkipValidation[nn.Module | None] = Field(None, exclude=True, repr=False)
-    datasets: SkipValidation[DataBundle | None] = Field(None, exclude=True, repr=False)
+    device: str = Field(default="local", description="a packaged hardware profile or the path of one")
+    accelerator: str = Field(default="auto", description="what to train on: auto, cpu, cuda, mps")
+    cache_gib: float = Field(default=6.0, ge=0, description="disk for features of the frozen backbone")
+    model: SkipValidation[nn.Module | None] = Field(default=None, exclude=True, repr=False)
+    datasets: SkipValidation[DataBundle | None] = Field(default=None, exclude=True, repr=False)
 
     @field_validator("confidence")
     @classmethod

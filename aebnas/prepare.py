@@ -105,5 +105,3 @@ def _give_weights(
     state = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
     record = {"key": key, "state": state, "accuracies": accuracies}
     store.put("backbone", record)
-
-

@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 # Keys that say how long to search or where files lie now, not what is searched: they may change when a run goes on.
 FREE_KEYS = (("search", "trials"), ("search", "timeout"), ("search", "finalists"), ("search", "accuracy_drop"))
 FREE_TOP = ("accelerator", "cache_gib", "name")
+LOCK_FILES = ("run.lock", "run.pid")
 
 
 class RunFolder:
@@ -54,7 +55,7 @@ class RunFolder:
                 raise RunError(
                     f"{self.path} holds a run whose {key} differs: choose another folder with --run-dir, or delete this one"
                 )
-        elif self.path.exists() and any(path.name != "run.lock" for path in self.path.iterdir()):
+        elif self.path.exists() and any(path.name not in LOCK_FILES for path in self.path.iterdir()):
             raise RunError(f"{self.path} is not empty and holds no run: choose another folder with --run-dir")
         write_text(self.experiment_file, experiment.to_yaml())
         return experiment
@@ -78,8 +79,8 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            owner = self.path / "run.pid"
-            with filelock.FileLock(self.path / "run.lock", timeout=0):
+            owner = self.path / LOCK_FILES[1]
+            with filelock.FileLock(self.path / LOCK_FILES[0], timeout=0):
                 owner.write_text(str(os.getpid()), encoding="utf-8")
                 try:
                     yield

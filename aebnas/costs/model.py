@@ -114,9 +114,7 @@ class CostModel:
 
     def _measure_spans(self) -> dict[tuple[int, int], Costs]:
         shapes = [self._backbone.input_shape, *(point.shape for point in self._backbone.attach_points)]
-        macs = [
-            count_macs(segment, shape).macs for segment, shape in zip(self._backbone.segments, shapes, strict=True)
-        ]
+        macs = [count_macs(segment, shape).macs for segment, shape in zip(self._backbone.segments, shapes, strict=True)]
         ends = [(a, b) for a in range(-1, self._end) for b in range(a + 1, self._end + 1)]
         blocks = {f"span {a} {b}": Block(self._backbone.span(a + 1, b + 1), shapes[a + 1]) for a, b in ends}
         times = self._times(blocks)
@@ -140,9 +138,7 @@ class CostModel:
         """Return what each block takes beyond the overhead, in ms; zeros where nothing can be measured."""
         if self._timer is None or not blocks:
             return dict.fromkeys(blocks, 0.0)
-        return {
-            name: max(0.0, time - self._overhead_ms) for name, time in self._timer.latencies_ms(blocks).items()
-        }
+        return {name: max(0.0, time - self._overhead_ms) for name, time in self._timer.latencies_ms(blocks).items()}
 
     def _costs(self, macs: float, time_ms: float) -> Costs:
         return np.array([macs, time_ms], dtype=np.float64)[: len(self.names)]

@@ -13,7 +13,16 @@ from torch.utils.data import DataLoader, Dataset
 
 from aebnas.data.preprocessing import Preprocessing
 
-__all__ = ["Batch", "DataBundle", "DatasetSplit", "ImageSplit", "Preprocessing", "Split", "TensorSplit", "batch_indices"]
+__all__ = [
+    "Batch",
+    "DataBundle",
+    "DatasetSplit",
+    "ImageSplit",
+    "Preprocessing",
+    "Split",
+    "TensorSplit",
+    "batch_indices",
+]
 
 
 class Batch(NamedTuple):

@@ -25,8 +25,8 @@ class SpaceDefinition(Settings):
     """
 
     description: str = ""
-    slots: int = Field(2, ge=0, le=8, description="layer slots per branch, filled in order")
-    max_exits: int = Field(4, ge=1, le=8, description="most branches that one network may have")
+    slots: int = Field(default=2, ge=0, le=8, description="layer slots per branch, filled in order")
+    max_exits: int = Field(default=4, ge=1, le=8, description="most branches that one network may have")
     layers: dict[str, list[Any]] = Field(default_factory=dict, description="choices of a slot: name -> layers")
     heads: dict[str, Any] = Field(description="choices of the head: name -> head", min_length=1)
 

@@ -76,7 +76,7 @@ def build_genome(
     """
     layers, heads = space.layer_choices(), space.head_choices()
     genes: dict[str, tuple[str, ...]] = {}
-    usable = []
+    usable: list[AttachPoint] = []
     for point in points:
         fitting_heads = [name for name, head in heads.items() if _fits(point, (), head, num_classes)]
         if not fitting_heads:
@@ -91,9 +91,7 @@ def build_genome(
         usable.append(point)
     if not usable:
         raise SpaceError("no head of the search space fits any attach point: choose another space or attach.modules")
-    return Genome(
-        genes, tuple(usable), space.slots, space.max_exits, layers, heads, num_classes, regime, confidence
-    )
+    return Genome(genes, tuple(usable), space.slots, space.max_exits, layers, heads, num_classes, regime, confidence)
 
 
 def starting_points(genome: Genome) -> list[dict[str, str]]:

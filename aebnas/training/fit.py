@@ -174,7 +174,11 @@ def _one_epoch(
 def _optimizer(parameters: list[nn.Parameter], settings: FitSettings) -> torch.optim.Optimizer:
     if settings.optimizer == "sgd":
         return torch.optim.SGD(
-            parameters, settings.lr, settings.momentum, weight_decay=settings.weight_decay, nesterov=settings.momentum > 0
+            parameters,
+            settings.lr,
+            settings.momentum,
+            weight_decay=settings.weight_decay,
+            nesterov=settings.momentum > 0,
         )
     return torch.optim.AdamW(parameters, settings.lr, weight_decay=settings.weight_decay)
 

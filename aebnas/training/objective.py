@@ -56,7 +56,8 @@ class Objective:
         """Return the loss of a batch: ``logits`` per exit ``(B, classes)``, ``labels`` and ``index`` ``(B,)``."""
         teacher = None if self.teacher is None else self.teacher[index.to(self.teacher.device)].to(labels.device)
         losses = [
-            weight * (F.cross_entropy(z, labels) if teacher is None else distillation_loss(z, teacher, self.temperature))
+            weight
+            * (F.cross_entropy(z, labels) if teacher is None else distillation_loss(z, teacher, self.temperature))
             for weight, z in zip(self.weights, logits, strict=True)
             if weight
         ]

@@ -48,4 +48,3 @@ class Reference:
                 break
             chosen.append(best)
         return chosen
-

@@ -13,11 +13,11 @@ from optuna.trial import TrialState
 from aebnas.branches.spec import NetworkSpec
 from aebnas.experiment import SearchSettings
 from aebnas.progress import Progress
-from aebnas.search.choice import CostLimits, choose_point, objective_values
-from aebnas.search.evaluation import Evaluation, StaticPoint
-from aebnas.search.evaluator import Evaluator
-from aebnas.search.frontier import Reference
-from aebnas.search.study import HYPERVOLUME, SPEC, VIOLATIONS, begin, finished, sample
+from aebnas.searching.choice import CostLimits, choose_point, objective_values
+from aebnas.searching.evaluation import Evaluation, StaticPoint
+from aebnas.searching.evaluator import Evaluator
+from aebnas.searching.frontier import Reference
+from aebnas.searching.study import HYPERVOLUME, SPEC, VIOLATIONS, begin, finished, sample
 from aebnas.spaces.genome import Genome
 
 logger = logging.getLogger(__name__)
@@ -48,6 +48,10 @@ class Archive:
             for point in evaluation.curve.points
             if self.limits.allowed(evaluation, point)
         ]
+
+    def replace(self, evaluation: Evaluation) -> None:
+        """Put the evaluation of a retrained network in the place of its earlier one."""
+        self.evaluations[evaluation.spec.key] = evaluation
 
     def hypervolume(self) -> float:
         """Return the share of the reference rectangle that is dominated."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from aebnas.devices.profile import Limits
 from aebnas.exits.curve import Curve, OperatingPoint, Target
 from aebnas.experiment import SearchSettings
-from aebnas.search.evaluation import Evaluation, StaticPoint
+from aebnas.searching.evaluation import Evaluation, StaticPoint
 
 TRADE_OFF = "trade_off"
 # Accuracy that is worth as much as the whole of the backbone's cost when the trade-off gene is in the middle.
@@ -74,9 +74,7 @@ def choose_point(
 
 def objective_values(evaluation: Evaluation, point: OperatingPoint, settings: SearchSettings) -> list[float]:
     """Return the value of every objective at ``point``, in the order of the settings."""
-    return [
-        point.accuracy if name == "accuracy" else evaluation.cost(point, name) for name in settings.objectives
-    ]
+    return [point.accuracy if name == "accuracy" else evaluation.cost(point, name) for name in settings.objectives]
 
 
 def allowed_points(evaluation: Evaluation, limits: CostLimits) -> Curve:

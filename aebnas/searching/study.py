@@ -9,13 +9,14 @@ from collections.abc import Iterator, Sequence
 
 import optuna
 from optuna.samplers import BaseSampler
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from aebnas.errors import RunError
 from aebnas.experiment import SearchSettings
 from aebnas.run_folder import RunFolder
-from aebnas.search.choice import TRADE_OFF
+from aebnas.searching.choice import TRADE_OFF
 from aebnas.spaces.genome import Genome, starting_points
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,8 @@ def open_study(folder: RunFolder, settings: SearchSettings, seed: int, *, constr
         RunError: the database is damaged, or the disk is full.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    directions = ["maximize" if name == "accuracy" else "minimize" for name in settings.objectives]
+    up, down = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
+    directions = [up if name == "accuracy" else down for name in settings.objectives]
     try:
         study = optuna.create_study(
             storage=f"sqlite:///{folder.study_file.resolve()}",

@@ -21,7 +21,7 @@ from aebnas.files import canonical_json, digest
 from aebnas.prepare import Prepared
 from aebnas.progress import Progress, Stage
 from aebnas.run_folder import RunFolder
-from aebnas.search.evaluation import Budget, Evaluation, StaticPoint
+from aebnas.searching.evaluation import Budget, Evaluation, StaticPoint
 from aebnas.store import branch_states
 from aebnas.training.candidates import train_branch, train_network
 from aebnas.training.features import FeatureStore
@@ -100,8 +100,9 @@ class Evaluator:
     def _make(self, spec: NetworkSpec, budget: Budget, stage: Stage | None) -> Evaluation:
         # Costs come first: a branch that does not fit is refused before any training.
         costs = self.costs.network(spec.branches)
+        weights: dict[str, Any] = {"branches": []}
         if not spec.branches:
-            logits, weights = [self._features.logits("validation")], {"branches": []}
+            logits = [self._features.logits("validation")]
         elif self._regime.freezes_backbone:
             logits, weights = self._branch_logits(spec, budget, stage)
         else:

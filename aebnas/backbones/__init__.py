@@ -1,0 +1,1 @@
+"""Building a backbone, finding where branches can be attached, and cutting it there into segments."""

@@ -1,0 +1,65 @@
+"""One forward pass that shows whether a backbone is a classifier this package can work with."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from aebnas.errors import BackboneError
+
+# What a model's own code raises when it is given what it was not written for.
+MODEL_ERRORS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError, AssertionError)
+
+
+def example_input(model: nn.Module, input_shape: tuple[int, ...], batch: int) -> Tensor:
+    """Return random input (batch, *input_shape) with the floating dtype and the device of the model's parameters."""
+    generator = torch.Generator().manual_seed(batch)
+    like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    return torch.randn(batch, *input_shape, generator=generator).to(device=like.device, dtype=like.dtype)
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put ``model`` in eval mode without gradients, and give every module its own mode back afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def check_forward(model: nn.Module, input_shape: tuple[int, ...]) -> int:
+    """Return the number of classes: the C of the (N, C) logits that ``model`` gives for (N, *input_shape).
+
+    Raises:
+        BackboneError: the model refuses the input, returns no tensor, or not (N, C) for batches of one and two.
+    """
+    name, classes = type(model).__name__, 0
+    for batch in (2, 1):
+        with evaluating(model):
+            try:
+                logits = model(example_input(model, input_shape, batch))
+            except MODEL_ERRORS as error:
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                raise BackboneError(
+                    f"backbone {name} fails on a batch of {batch} with input of shape {input_shape} ({reason}): "
+                    "give it options that fit the data"
+                ) from error
+        if not isinstance(logits, Tensor):
+            raise BackboneError(
+                f"backbone {name} returns a {type(logits).__name__}, not one tensor of logits: "
+                "wrap it in a module that returns only the logits"
+            )
+        if logits.ndim != 2 or logits.shape[0] != batch:
+            raise BackboneError(
+                f"backbone {name} returns shape {tuple(logits.shape)} for a batch of {batch}, not ({batch}, classes): "
+                "let it return one row of logits per sample"
+            )
+        classes = logits.shape[1]
+    return classes

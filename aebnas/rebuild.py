@@ -1,0 +1,71 @@
+"""From a row of the front back to the trained network, and on to its ONNX files."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from aebnas.branches.spec import BranchSpec
+from aebnas.exits.policy import Policy
+from aebnas.export.package import export_network
+from aebnas.network import EarlyExitNetwork
+from aebnas.prepare import Prepared
+from aebnas.run_folder import RunFolder
+from aebnas.store import load_state
+
+
+def rebuild(row: Mapping[str, Any], prepared: Prepared, folder: RunFolder) -> EarlyExitNetwork:
+    """Return the trained network of ``row``, in evaluation mode, on the CPU.
+
+    Raises:
+        RunError: its weights are missing or damaged; the message names the file.
+    """
+    weights = row["weights"]
+    specs = [BranchSpec.from_json(value) for value in row["exits"]]
+    moved = "network" in weights
+    backbone = copy.deepcopy(prepared.backbone) if moved else prepared.backbone
+    network = EarlyExitNetwork(backbone, specs).cpu()
+    if moved:
+        key = weights["network"]
+        load_state(network, folder.networks.get(key)["state"], folder.networks.path(key))
+    else:
+        for branch, key in zip(network.branches, weights["branches"], strict=True):
+            load_state(branch, folder.branches.get(key)["state"], folder.branches.path(key))
+    return network.eval()
+
+
+def export_row(
+    row: Mapping[str, Any], network: EarlyExitNetwork, prepared: Prepared, out: Path, *, threads: int
+) -> Path:
+    """Write the network of ``row`` with its thresholds to ``out``; exits that are switched off are left away.
+
+    A static row becomes a file without exits that ends in its branch (or in the backbone's classifier).
+
+    Raises:
+        RunError: ``out`` cannot be written. BackboneError: a part cannot be written as ONNX.
+    """
+    if row["static"]:
+        segments, branches = network.parts()
+        thresholds: tuple[float | None, ...] = ()
+        segments, branches = ([nn.Sequential(segments[0], branches[0])], []) if branches else (segments, [])
+    else:
+        thresholds = tuple(row["thresholds"])
+        segments, branches = network.parts([threshold is not None for threshold in thresholds])
+    data = prepared.data
+    return export_network(
+        out,
+        segments=segments,
+        branches=branches,
+        policy=Policy(row["confidence"] or "max-probability", thresholds),
+        input_shape=data.input_shape,
+        classes=data.classes,
+        preprocessing=data.preprocessing.to_json(),
+        costs={name: row[name] for name in ("macs_mean", "latency_ms_mean", "latency_ms_measured")},
+        extra={"id": row["id"], "data": data.name, "exits": row["exits"], "exit_shares": row["exit_shares"]},
+        backbone=prepared.backbone.span(0, len(prepared.backbone.segments)),
+        threads=threads,
+    )

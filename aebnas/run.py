@@ -1,0 +1,186 @@
+"""One search and its folder, from the outside: its front, a choice from it, and its export."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from aebnas.devices.profile import load_profile
+from aebnas.errors import RunError
+from aebnas.experiment import Experiment
+from aebnas.export.manifest import MANIFEST
+from aebnas.files import read_json, write_json, write_text
+from aebnas.prepare import Prepared, prepare
+from aebnas.progress import Progress
+from aebnas.rebuild import export_row, rebuild
+from aebnas.run_folder import RunFolder
+
+COLUMNS = (
+    "id",
+    "finalist",
+    "static",
+    "exits",
+    "regime",
+    "confidence",
+    "thresholds",
+    "exit_shares",
+    "accuracy_val",
+    "accuracy_test",
+    "macs_mean",
+    "latency_ms_mean",
+    "latency_ms_measured",
+    "backbone_ms_measured",
+    "speedup_measured",
+)
+
+
+class Run:
+    """A finished search.
+
+    Example:
+        >>> run = Run("runs/digits")  # doctest: +SKIP
+        >>> run.export(run.pick(max_latency_ms=0.2), "out")  # doctest: +SKIP
+
+    Args:
+        path: The run folder.
+        experiment: Only needed when model or data were given as Python objects; read from the folder otherwise.
+
+    Raises:
+        RunError: there is no run in that folder.
+    """
+
+    def __init__(self, path: Path | str, *, experiment: Experiment | None = None) -> None:
+        self.folder = RunFolder(Path(path))
+        self.experiment = experiment or self.folder.experiment()
+        self._prepared: Prepared | None = None
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The front as plain values: finalists first, then the rest of the front, then static networks.
+
+        Raises:
+            RunError: the search has not finished, or ``front.json`` is damaged.
+        """
+        if not self.folder.front_file.exists():
+            raise RunError(f"{self.folder.path} has no front yet: run the same `aebnas search` again, it goes on")
+        rows = read_json(self.folder.front_file)
+        if not isinstance(rows, list) or not all(isinstance(row, dict) and "id" in row for row in rows):
+            raise RunError(f"{self.folder.front_file} is damaged: delete it and run the same search again")
+        return rows
+
+    def front(self) -> pd.DataFrame:
+        """Return the front: a row per operating point, costs in MACs and ms, accuracies in [0, 1]."""
+        return pd.DataFrame(self.rows).reindex(columns=list(COLUMNS))
+
+    def summary(self) -> dict[str, Any]:
+        """Return how the search went: trials, networks, hypervolume, seconds."""
+        summary: dict[str, Any] = read_json(self.folder.summary_file)
+        return summary
+
+    def pick(
+        self,
+        id: str | None = None,
+        *,
+        max_latency_ms: float | None = None,
+        max_macs_m: float | None = None,
+        min_accuracy: float | None = None,
+    ) -> dict[str, Any]:
+        """Choose one point.
+
+        By ``id``; or among the finalists (all points if none qualifies) within the limits: the most accurate on
+        validation, or with ``min_accuracy`` (0 to 1) the cheapest. With no limit at all: the cheapest finalist that
+        keeps the backbone's validation accuracy.
+
+        Raises:
+            RunError: no point qualifies; the message says what comes nearest.
+        """
+        rows = self.rows
+        if id is not None:
+            found = next((row for row in rows if row["id"] == id), None)
+            if found is None:
+                raise RunError(f"there is no point {id!r} on the front: `aebnas front` lists the ids")
+            return found
+        early = [row for row in rows if not row["static"]]
+        limited = [row for row in early if _within(row, max_latency_ms, max_macs_m)]
+        if not limited:
+            nearest = min(early, key=_cost, default=None)
+            hint = f"the cheapest is {nearest['id']} with {_cost_text(nearest)}" if nearest else "the front is empty"
+            raise RunError(f"no point is within the limits: {hint}")
+        if min_accuracy is None and (max_latency_ms is not None or max_macs_m is not None):
+            candidates = [row for row in limited if row["finalist"]] or limited
+            return max(candidates, key=lambda row: (row["accuracy_val"], -_cost(row)))
+        floor = self._default_floor(rows) if min_accuracy is None else min_accuracy
+        enough = [row for row in limited if row["accuracy_val"] >= floor]
+        if not enough:
+            best = max(limited, key=lambda row: row["accuracy_val"])
+            if min_accuracy is None:
+                return best
+            raise RunError(
+                f"no point has a validation accuracy of {min_accuracy}: the best is {best['id']} with "
+                f"{best['accuracy_val']:.4f}"
+            )
+        return min([row for row in enough if row["finalist"]] or enough, key=_cost)
+
+    def export(self, point: Mapping[str, Any], out: Path | str, *, progress: Progress | None = None) -> Path:
+        """Write the network of ``point`` (a row of :meth:`pick`) as ONNX files to ``out``.
+
+        Raises:
+            RunError: weights are missing or ``out`` cannot be written.
+        """
+        target = Path(out)
+        if target.exists() and (not target.is_dir() or (any(target.iterdir()) and not (target / MANIFEST).exists())):
+            raise RunError(f"{target} exists and is no earlier export: choose another --out")
+        ready = self.folder.exports / str(point["id"])
+        if (ready / MANIFEST).exists():
+            try:
+                shutil.copytree(ready, target, dirs_exist_ok=True)
+            except (OSError, shutil.Error) as error:
+                raise RunError(f"cannot write {target} ({error}): choose another --out") from error
+            return target
+        prepared = self.prepared(progress)
+        network = rebuild(point, prepared, self.folder)
+        profile = load_profile(self.experiment.device)
+        return export_row(point, network, prepared, target, threads=profile.threads)
+
+    def prepared(self, progress: Progress | None = None) -> Prepared:
+        """Return the data and the trained backbone of this run, loaded once."""
+        if self._prepared is None:
+            cpu = torch.device("cpu")
+            self._prepared = prepare(self.experiment, self.folder, device=cpu, progress=progress or Progress())
+        return self._prepared
+
+    @staticmethod
+    def write_front(folder: RunFolder, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write ``front.csv`` and ``front.json``."""
+        frame = pd.DataFrame(rows).reindex(columns=list(COLUMNS))
+        write_text(folder.front_csv, frame.to_csv(index=False))
+        write_json(folder.front_file, list(rows))
+
+    def _default_floor(self, rows: Sequence[Mapping[str, Any]]) -> float:
+        backbone = next(row for row in rows if row["id"] == "backbone")
+        return float(backbone["accuracy_val"]) - self.experiment.search.accuracy_drop
+
+
+def _cost(row: Mapping[str, Any]) -> float:
+    for column in ("latency_ms_measured", "latency_ms_mean", "macs_mean"):
+        if row[column] is not None:
+            return float(row[column])
+    raise RunError(f"point {row['id']} has no cost: front.json is damaged, run the same search again")
+
+
+def _cost_text(row: Mapping[str, Any]) -> str:
+    latency = "" if row["latency_ms_mean"] is None else f"{_cost(row):.3f} ms and "
+    return f"{latency}{row['macs_mean'] / 1e6:.2f} M MACs"
+
+
+def _within(row: Mapping[str, Any], max_latency_ms: float | None, max_macs_m: float | None) -> bool:
+    if max_macs_m is not None and row["macs_mean"] > max_macs_m * 1e6:
+        return False
+    if max_latency_ms is None:
+        return True
+    return row["latency_ms_mean"] is not None and _cost(row) <= max_latency_ms

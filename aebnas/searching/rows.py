@@ -1,0 +1,90 @@
+"""Rows of the front, as `aebnas front` shows them and ``front.json`` keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from aebnas.branches.spec import BranchSpec
+from aebnas.exits.curve import OperatingPoint
+from aebnas.exits.dominance import nondominated
+from aebnas.searching.choice import CostLimits
+from aebnas.searching.evaluation import Evaluation, StaticPoint
+from aebnas.searching.loop import Archive
+
+Row = dict[str, Any]
+BACKBONE_ID = "backbone"
+
+
+def point_row(evaluation: Evaluation, index: int, point: OperatingPoint) -> Row:
+    """Return the row of one operating point; what is not known yet is None."""
+    return {
+        "id": f"{evaluation.id}-{index}",
+        "finalist": False,
+        "static": False,
+        "exits": [branch.to_json() for branch in evaluation.spec.branches],
+        "regime": evaluation.spec.regime,
+        "confidence": evaluation.spec.confidence,
+        "thresholds": list(point.thresholds),
+        "exit_shares": list(point.exit_shares),
+        "accuracy_val": point.accuracy,
+        "accuracy_test": None,
+        "macs_mean": evaluation.cost(point, "macs"),
+        "latency_ms_mean": evaluation.cost(point, "latency_ms") if "latency_ms" in evaluation.cost_names else None,
+        "latency_ms_measured": None,
+        "backbone_ms_measured": None,
+        "weights": dict(evaluation.weights),
+    }
+
+
+def static_row(name: str, static: StaticPoint, exits: Sequence[BranchSpec] = (), weights: Any = None) -> Row:
+    """Return the row of a static network: the backbone, or the backbone cut off at one branch."""
+    return {
+        "id": name,
+        "finalist": False,
+        "static": True,
+        "exits": [branch.to_json() for branch in exits],
+        "regime": None,
+        "confidence": None,
+        "thresholds": [],
+        "exit_shares": [1.0],
+        "accuracy_val": static.accuracy,
+        "accuracy_test": None,
+        "macs_mean": static.costs["macs"],
+        "latency_ms_mean": static.costs.get("latency_ms"),
+        "latency_ms_measured": None,
+        "backbone_ms_measured": None,
+        "weights": weights or {"branches": []},
+    }
+
+
+def front_rows(archive: Archive, limits: CostLimits, costs: Sequence[str]) -> list[Row]:
+    """Return the non-dominated points within the limits over all curves, the most accurate last.
+
+    A point at which nobody leaves early is the static backbone, and not among them.
+    """
+    found = [
+        (evaluation, index, point)
+        for evaluation in archive.evaluations.values()
+        for index, point in enumerate(evaluation.curve.points)
+        if limits.allowed(evaluation, point) and point.exit_shares[-1] < 1.0
+    ]
+    if not found:
+        return []
+    samples = 1_000_000  # accuracies as whole numbers, so that equal ones compare as equal
+    right = np.array([round(point.accuracy * samples) for _, _, point in found])
+    mean = np.array([[evaluation.cost(point, name) for evaluation, _, point in found] for name in costs])
+    return [point_row(*found[i]) for i in nondominated(right, mean)]
+
+
+def cost_column(name: str) -> str:
+    """Return the column that holds the mean of a cost."""
+    return f"{name}_mean"
+
+
+def lossless(rows: Sequence[Mapping[str, Any]], accuracy: float, column: str) -> int | None:
+    """Return the index of the row that is cheapest by ``column`` with at least ``accuracy`` on validation."""
+    enough = [i for i, row in enumerate(rows) if row["accuracy_val"] >= accuracy and row[column] is not None]
+    return min(enough, key=lambda i: rows[i][column], default=None)
