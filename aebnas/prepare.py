@@ -26,10 +26,12 @@ class Prepared:
     """Data and backbone of a run.
 
     Args:
+        experiment: What they were prepared for.
         backbone: Trained, cut at its attach points, in evaluation mode, on the CPU.
         fingerprint: Changes with the data, their split, or any weight of the backbone.
     """
 
+    experiment: Experiment
     data: DataBundle
     backbone: SegmentedBackbone
     fingerprint: str
@@ -55,7 +57,7 @@ def prepare(experiment: Experiment, folder: RunFolder, *, device: torch.device, 
     )
     _give_weights(model, experiment, data, folder, device, progress)
     cut.eval().requires_grad_(False)
-    return Prepared(data, cut, digest(data.fingerprint, state_fingerprint(model)))
+    return Prepared(experiment, data, cut, digest(data.fingerprint, state_fingerprint(model)))
 
 
 def _data(experiment: Experiment) -> DataBundle:

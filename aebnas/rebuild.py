@@ -48,13 +48,13 @@ def export_row(
     Raises:
         RunError: ``out`` cannot be written. BackboneError: a part cannot be written as ONNX.
     """
-    if row["static"]:
-        segments, branches = network.parts()
-        thresholds: tuple[float | None, ...] = ()
-        segments, branches = ([nn.Sequential(segments[0], branches[0])], []) if branches else (segments, [])
-    else:
-        thresholds = tuple(row["thresholds"])
+    cut = row.get("cut")
+    thresholds: tuple[float | None, ...] = () if row["static"] else tuple(row["thresholds"])
+    if cut is None:
         segments, branches = network.parts([threshold is not None for threshold in thresholds])
+    else:
+        before, branch = network.parts([number == cut for number in range(len(network.branches))])
+        segments, branches = [nn.Sequential(before[0], branch[0])], []
     data = prepared.data
     return export_network(
         out,
@@ -65,7 +65,14 @@ def export_row(
         classes=data.classes,
         preprocessing=data.preprocessing.to_json(),
         costs={name: row[name] for name in ("macs_mean", "latency_ms_mean", "latency_ms_measured")},
-        extra={"id": row["id"], "data": data.name, "exits": row["exits"], "exit_shares": row["exit_shares"]},
+        extra={
+            "id": row["id"],
+            "branches": row["exits"],
+            "exit_shares": row["exit_shares"],
+            # What `aebnas evaluate` needs to find the same test split again.
+            "data": prepared.experiment.data.model_dump(mode="json"),
+            "seed": prepared.experiment.seed,
+        },
         backbone=prepared.backbone.span(0, len(prepared.backbone.segments)),
         threads=threads,
     )

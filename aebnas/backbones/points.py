@@ -62,6 +62,7 @@ class Places:
             for node, position in find_cuts(traced.graph).items()
             if node is not logits and node.op != "placeholder" and (shape := _rows_shape(node)) is not None
         ]
+        self._stages = self._find_stages()
 
     def named(self, names: Sequence[str]) -> list[Cut]:
         """Return the cuts called ``names`` (a module path, or a node's name), from the input to the output.
@@ -116,10 +117,10 @@ class Places:
     def _rank_of(self, cut: Cut) -> int:
         """0: the end of a block, or where parallel paths have met; 1: between plain layers; 2: inside a block."""
         ends, scope = cut.node.meta["ends"], cut.node.meta["scope"]
+        if any(path not in ends and path not in self._stages and not self._is_container(path) for path in scope):
+            return 2
         if any(self._compute[path] > 1 for path in ends):
             return 0
-        if any(path not in ends and not _is_container(self._model.get_submodule(path)) for path in scope):
-            return 2
         same_cost = [other.position for other in self.cuts if other.macs == cut.macs]
         before = max((other.position for other in self.cuts if other.macs < cut.macs), default=0)
         return 0 if any(lives > 1 for lives in self._lives[before + 1 : same_cost[0]]) else 1
@@ -129,6 +130,17 @@ class Places:
 
     def _is_dropout(self, cut: Cut) -> bool:
         return cut.node.op == "call_module" and isinstance(self._traced.get_submodule(str(cut.node.target)), _DROPOUT)
+
+    def _find_stages(self) -> set[str]:
+        """Return the modules that are made of several blocks, and so are no block themselves."""
+        blocks: Counter[str] = Counter()
+        for cut in self.cuts:
+            ended = {path for path in cut.node.meta["ends"] if self._compute[path] > 1 and not self._is_container(path)}
+            blocks.update(path for path in cut.node.meta["scope"] if ended - {path})
+        return {path for path, count in blocks.items() if count > 1}
+
+    def _is_container(self, path: str) -> bool:
+        return type(self._model.get_submodule(path)).__module__.startswith("torch.")
 
     def _compute_per_module(self, nodes: list[fx.Node]) -> Counter[str]:
         counts: Counter[str] = Counter()
@@ -150,7 +162,7 @@ class Places:
     def _name(self, node: fx.Node) -> str:
         names = _names(node)
         paths = node.meta["ends"]
-        own = [path for path in paths if not _is_container(self._model.get_submodule(path))]
+        own = [path for path in paths if not self._is_container(path)]
         blocks = [path for path in own if self._compute[path] > 1]
         name: str = (blocks or own or paths or names)[0]
         owners = self._aliases[name]
@@ -220,10 +232,6 @@ def _rows_shape(node: fx.Node) -> tuple[int, ...] | None:
 def _names(node: fx.Node) -> list[str]:
     own = str(node.target) if node.op == "call_module" else ".".join([*node.meta.get("scope", ())[-1:], node.name])
     return [*node.meta.get("ends", ()), *dict.fromkeys([own, node.name])]
-
-
-def _is_container(module: nn.Module) -> bool:
-    return type(module).__module__.startswith("torch.")
 
 
 def _some(names: list[str], limit: int = 8) -> str:

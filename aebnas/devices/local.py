@@ -13,13 +13,13 @@ from aebnas.errors import MeasurementError, ProfileError
 
 
 class LocalDevice:
-    """Measures blocks here, with the provider and the threads of ``profile``, and remembers them in ``store``.
+    """Measures blocks here, with the provider and the threads of ``profile``, and remembers them in ``store``, if any.
 
     Raises:
         ProfileError: the profile's device is not this machine, or this onnxruntime lacks its provider.
     """
 
-    def __init__(self, profile: HardwareProfile, store: LatencyStore) -> None:
+    def __init__(self, profile: HardwareProfile, store: LatencyStore | None) -> None:
         if profile.connection != "local":
             raise ProfileError(
                 f"hardware profile {profile.name!r} has connection: none, so its latency cannot be measured from here: "
@@ -40,6 +40,8 @@ class LocalDevice:
         Raises:
             MeasurementError: onnxruntime cannot run a block.
         """
+        if self._store is None:
+            return self._measure(models)
         return self._store.measure_all(models, lambda model: latency_key(model, self.profile), self._measure)
 
     def _measure(self, models: Mapping[str, bytes]) -> dict[str, Measurement]:

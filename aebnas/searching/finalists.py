@@ -22,11 +22,12 @@ from aebnas.run_folder import RunFolder
 from aebnas.searching.evaluation import Evaluation
 from aebnas.searching.evaluator import Evaluator
 from aebnas.searching.loop import Archive
-from aebnas.searching.rows import Row, cost_column, lossless, point_row, static_row
+from aebnas.searching.rows import Row, cost_column, exits_early, lossless, point_row, scaled, static_row
 from aebnas.training.fit import logits_of
 
 # Test samples whose latency is measured, one at a time; the mean over more would hardly be steadier.
 MEASURED_SAMPLES = 1000
+MOST_TRUNCATED = 6
 
 
 def choose_finalists(rows: Sequence[Row], archive: Archive, experiment: Experiment) -> list[int]:
@@ -77,24 +78,32 @@ def finalist_rows(
     return list(made.values())
 
 
-def truncated_rows(finals: Sequence[Evaluation], cost: str) -> list[Row]:
-    """Return the static networks that end in a finalist's branch, those that no other of them beats."""
+def truncated_rows(archive: Archive) -> list[Row]:
+    """Return the static networks that end in a branch of any candidate: those that no other of them beats.
+
+    They are what an early-exit network has to be better than. At most ``MOST_TRUNCATED``, spread by hypervolume.
+    """
     made: dict[str, Row] = {}
-    for final in finals:
-        moved = "network" in final.weights
-        for number, static in enumerate(final.truncated):
-            branch = final.spec.branches[number]
-            # A branch on a frozen backbone is the same network whoever else it stands with.
-            name = f"cut-{final.id}-{number}" if moved else f"cut-{branch.key[:6]}"
-            weights = dict(final.weights) if moved else {"branches": [final.weights["branches"][number]]}
-            exits = final.spec.branches if moved else [branch]
-            made.setdefault(name, static_row(name, static, exits, weights) | {"cut": number if moved else 0})
+    for evaluation in archive.evaluations.values():
+        moved = "network" in evaluation.weights
+        for number, static in enumerate(evaluation.truncated):
+            if moved:
+                row = static_row(
+                    f"cut-{evaluation.id}-{number}", static, evaluation.spec.branches, evaluation.weights, cut=number
+                )
+            else:
+                # A branch on a frozen backbone is the same network whoever else it stands with.
+                branch, key = evaluation.spec.branches[number], evaluation.weights["branches"][number]
+                row = static_row(f"cut-{key[:6]}", static, [branch], {"branches": [key]}, cut=0)
+            made.setdefault(row["id"], row)
     rows = list(made.values())
     if not rows:
         return []
-    right = np.array([round(row["accuracy_val"] * 1_000_000) for row in rows])
-    costs = np.array([[row[cost_column(cost)] for row in rows]])
-    return [rows[i] for i in nondominated(right, costs)]
+    points = [(row["accuracy_val"], row[cost_column(archive.cost)]) for row in rows]
+    best = nondominated(scaled([accuracy for accuracy, _ in points]), np.array([[cost for _, cost in points]]))
+    front = [rows[i] for i in best]
+    spread = archive.reference.spread([points[i] for i in best], MOST_TRUNCATED)
+    return [front[i] for i in sorted(spread)]
 
 
 def verify(
@@ -132,7 +141,7 @@ def verify(
 
 def _accuracy(row: Row, logits: list[Tensor], labels: Tensor) -> float:
     if row["static"]:
-        chosen = logits[row["cut"]] if "cut" in row else logits[-1]
+        chosen = logits[-1] if row["cut"] is None else logits[row["cut"]]
         return float((chosen.argmax(1) == labels).float().mean())
     policy = Policy(row["confidence"], tuple(row["thresholds"]))
     measure = build_confidence(row["confidence"])
@@ -156,7 +165,7 @@ def _cheapest(final: Evaluation, accuracy: float, archive: Archive) -> int | Non
     points: list[tuple[int, OperatingPoint]] = [
         (i, point)
         for i, point in enumerate(final.curve.points)
-        if point.exit_shares[-1] < 1.0 and archive.limits.allowed(final, point)
+        if exits_early(point) and archive.limits.allowed(final, point)
     ]
     enough = [(i, point) for i, point in points if point.accuracy >= accuracy]
     if enough:

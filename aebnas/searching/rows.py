@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from aebnas.branches.spec import BranchSpec
 from aebnas.exits.curve import OperatingPoint
@@ -39,8 +40,15 @@ def point_row(evaluation: Evaluation, index: int, point: OperatingPoint) -> Row:
     }
 
 
-def static_row(name: str, static: StaticPoint, exits: Sequence[BranchSpec] = (), weights: Any = None) -> Row:
-    """Return the row of a static network: the backbone, or the backbone cut off at one branch."""
+def static_row(
+    name: str,
+    static: StaticPoint,
+    exits: Sequence[BranchSpec] = (),
+    weights: Mapping[str, Any] | None = None,
+    *,
+    cut: int | None = None,
+) -> Row:
+    """Return the row of a static network: the backbone, or with ``cut`` the backbone cut off at that branch."""
     return {
         "id": name,
         "finalist": False,
@@ -56,27 +64,37 @@ def static_row(name: str, static: StaticPoint, exits: Sequence[BranchSpec] = (),
         "latency_ms_mean": static.costs.get("latency_ms"),
         "latency_ms_measured": None,
         "backbone_ms_measured": None,
-        "weights": weights or {"branches": []},
+        "weights": dict(weights or {"branches": []}),
+        "cut": cut,
     }
 
 
 def front_rows(archive: Archive, limits: CostLimits, costs: Sequence[str]) -> list[Row]:
     """Return the non-dominated points within the limits over all curves, the most accurate last.
 
-    A point at which nobody leaves early is the static backbone, and not among them.
+    A point at which all samples leave at the same exit is a static network, and not among them.
     """
     found = [
         (evaluation, index, point)
         for evaluation in archive.evaluations.values()
         for index, point in enumerate(evaluation.curve.points)
-        if limits.allowed(evaluation, point) and point.exit_shares[-1] < 1.0
+        if limits.allowed(evaluation, point) and exits_early(point)
     ]
     if not found:
         return []
-    samples = 1_000_000  # accuracies as whole numbers, so that equal ones compare as equal
-    right = np.array([round(point.accuracy * samples) for _, _, point in found])
+    right = scaled([point.accuracy for _, _, point in found])
     mean = np.array([[evaluation.cost(point, name) for evaluation, _, point in found] for name in costs])
     return [point_row(*found[i]) for i in nondominated(right, mean)]
+
+
+def scaled(accuracies: Sequence[float]) -> npt.NDArray[np.int64]:
+    """Return accuracies as whole numbers, so that equal ones compare as equal."""
+    return np.array([round(accuracy * 1_000_000) for accuracy in accuracies], dtype=np.int64)
+
+
+def exits_early(point: OperatingPoint) -> bool:
+    """Tell whether samples leave at different exits; else the network is as good as a static one."""
+    return max(point.exit_shares) < 1.0
 
 
 def cost_column(name: str) -> str:

@@ -149,7 +149,7 @@ class _Search:
             archive.replace(final)
         front = front_rows(archive, archive.limits, settings.cost_objectives)
         finalists = finalist_rows(chosen, finals, archive, self.experiment)
-        statics = [static_row(BACKBONE_ID, evaluator.backbone), *truncated_rows(finals, archive.cost)]
+        statics = [static_row(BACKBONE_ID, evaluator.backbone), *truncated_rows(archive)]
         verified = verify(
             [*finalists, *statics],
             prepared,

@@ -1,0 +1,307 @@
+"""The command line: verbs to functions."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import click
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from aebnas.errors import AebnasError, InputError
+
+# torch takes a second to import: verbs import what they need, so that --help and mistakes answer at once.
+out = Console()
+err = Console(stderr=True)
+app = typer.Typer(no_args_is_help=True, add_completion=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
+device_app = typer.Typer(no_args_is_help=True, help="Hardware profiles: the devices that networks are searched for.")
+app.add_typer(device_app, name="device")
+
+RunDir = Annotated[Path, typer.Argument(help="The folder that `aebnas search` wrote.", metavar="RUN_DIR")]
+DataDir = Annotated[Path | None, typer.Option(help="Folder with the data set's files, looked in first.")]
+EXIT_INPUT, EXIT_FAILED, EXIT_INTERRUPTED = 2, 1, 130
+
+
+@app.callback()
+def root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error, and what is logged.")] = False,
+) -> None:
+    """Find exit branches that make a trained classifier faster on a device without losing accuracy.
+
+    [bold]aebnas search[/bold] runs the embedded example on the digits data set; the other verbs work on its run folder.
+    """
+    logging.basicConfig(level=logging.INFO if debug else logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
+
+
+@app.command()
+def search(
+    experiment: Annotated[
+        Path | None,
+        typer.Argument(help="The experiment file; the embedded digits example by default.", metavar="EXPERIMENT.yaml"),
+    ] = None,
+    run_dir: Annotated[Path | None, typer.Option(help="Where everything is kept; runs/NAME by default.")] = None,
+    trials: Annotated[int | None, typer.Option(help="search.trials: how many networks to sample.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="search.timeout: seconds after which no trial starts.")] = None,
+    device: Annotated[str | None, typer.Option(help="device: a hardware profile's name or file.")] = None,
+    data_dir: DataDir = None,
+    accelerator: Annotated[str | None, typer.Option(help="accelerator: auto, cpu, cuda or mps.")] = None,
+    seed: Annotated[int | None, typer.Option(help="seed: of the splits, the weights and the sampler.")] = None,
+) -> None:
+    """Search, verify the finalists, print the front. The same command goes on with an interrupted search.
+
+    Example: [bold]aebnas search experiments/fashion-mnist.yaml --trials 80[/bold]
+    """
+    from aebnas.experiment import Experiment
+    from aebnas.progress import ConsoleProgress
+    from aebnas.report.draw import draw_all
+    from aebnas.report.table import print_front
+    from aebnas.searching.search import search as run_search
+
+    base = Experiment.embedded() if experiment is None else Experiment.from_yaml(experiment)
+    options = {
+        "search.trials": trials,
+        "search.timeout": timeout,
+        "device": device,
+        "data.data_dir": None if data_dir is None else data_dir.resolve(),
+        "accelerator": accelerator,
+        "seed": seed,
+    }
+    run = run_search(base.override(options), run_dir=run_dir, progress=ConsoleProgress(err))
+    print_front(run, out)
+    draw_all(run, run.folder.plots)
+    _say_next(run.folder.path)
+
+
+def _say_next(path: Path) -> None:
+    name = path.name
+    out.print("\nNext:", style="bold")
+    for command, what in (
+        (f"aebnas export {path} --out {name}-onnx", "the network marked in the table, as ONNX files"),
+        (f"aebnas evaluate {name}-onnx", "its accuracy and latency, measured beside the backbone's"),
+        (f"aebnas report {path}", "everything on one page"),
+    ):
+        out.print(f"  [bold]{command}[/bold]  [dim]{what}[/dim]", soft_wrap=True)
+    out.print(f"Plots are in {path / 'plots'}.", soft_wrap=True)
+
+
+@app.command()
+def front(
+    run_dir: RunDir,
+    format: Annotated[Literal["table", "csv", "json"], typer.Option(help="How to print it.")] = "table",
+) -> None:
+    """Print the Pareto front of a run, with the static backbone and truncated networks beside it.
+
+    Example: [bold]aebnas front runs/digits --format json[/bold]
+    """
+    from aebnas.report.table import front_csv, front_json, print_front
+    from aebnas.run import Run
+
+    run = Run(run_dir)
+    if format == "table":
+        print_front(run, out)
+    else:
+        sys.stdout.write(front_csv(run) if format == "csv" else front_json(run))
+
+
+@app.command()
+def export(
+    run_dir: RunDir,
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder to write, created when missing.")],
+    pick: Annotated[str | None, typer.Option(help="Id of a point; `aebnas front` lists them.")] = None,
+    max_latency_ms: Annotated[float | None, typer.Option(help="The most accurate point within this mean.")] = None,
+    max_macs_m: Annotated[float | None, typer.Option(help="The most accurate point within these million MACs.")] = None,
+    min_accuracy: Annotated[
+        float | None, typer.Option(help="The cheapest point with this validation accuracy, 0 to 1.")
+    ] = None,
+) -> None:
+    """Write one point of the front as ONNX files; by default the cheapest that keeps the backbone's accuracy.
+
+    Example: [bold]aebnas export runs/digits --out digits-onnx --max-latency-ms 0.2[/bold]
+    """
+    from aebnas.progress import ConsoleProgress
+    from aebnas.run import Run
+
+    run = Run(run_dir)
+    if pick is not None and (max_latency_ms, max_macs_m, min_accuracy) != (None, None, None):
+        raise InputError("--pick names one point: leave out --max-latency-ms, --max-macs-m and --min-accuracy")
+    point = run.pick(pick, max_latency_ms=max_latency_ms, max_macs_m=max_macs_m, min_accuracy=min_accuracy)
+    path = run.export(point, out_dir, progress=ConsoleProgress(err))
+    out.print(
+        f"{point['id']} is in {path}: model.onnx exits by itself, manifest.json says how to feed it", soft_wrap=True
+    )
+    out.print(f"Next: [bold]aebnas evaluate {path}[/bold]", soft_wrap=True)
+
+
+@app.command()
+def evaluate(
+    export_dir: Annotated[Path, typer.Argument(help="What `aebnas export` wrote.", metavar="EXPORT_DIR")],
+    data: Annotated[
+        str | None, typer.Option(help="A data set's name, an .npz file or an image folder; its own by default.")
+    ] = None,
+    data_dir: DataDir = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many test samples.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure an exported network on its test split, interleaved with its static backbone, on this machine.
+
+    Example: [bold]aebnas evaluate digits-onnx --json[/bold]
+    """
+    from aebnas.export.evaluate import evaluate_export
+    from aebnas.export.manifest import read_manifest
+    from aebnas.export.source import test_images
+    from aebnas.report.evaluation import evaluation_table
+
+    images, labels = test_images(read_manifest(export_dir), data=data, data_dir=data_dir)
+    result = evaluate_export(export_dir, images, labels, limit=limit)
+    if as_json:
+        sys.stdout.write(json.dumps(result.to_json()) + "\n")
+    else:
+        out.print(evaluation_table(result))
+
+
+@app.command()
+def plot(run_dir: RunDir) -> None:
+    """Draw the plots of a run into RUN_DIR/plots.
+
+    Example: [bold]aebnas plot runs/digits[/bold]
+    """
+    from aebnas.report.draw import draw_all
+    from aebnas.run import Run
+
+    run = Run(run_dir)
+    for path in draw_all(run, run.folder.plots):
+        out.print(str(path), soft_wrap=True)
+
+
+@app.command()
+def report(run_dir: RunDir) -> None:
+    """Write RUN_DIR/report.html, one self-contained page.
+
+    Example: [bold]aebnas report runs/digits[/bold]
+    """
+    from aebnas.report.html import write_report
+    from aebnas.run import Run
+
+    out.print(str(write_report(Run(run_dir), run_dir / "report.html")), soft_wrap=True)
+
+
+def _kinds() -> dict[str, Any]:
+    from aebnas.backbones.build import BACKBONES
+    from aebnas.branches.heads import HEADS
+    from aebnas.branches.layers import LAYERS
+    from aebnas.data.load import DATASETS
+    from aebnas.exits.confidence import CONFIDENCES
+    from aebnas.spaces.definition import space_names
+    from aebnas.training.regimes import REGIMES
+
+    return {
+        "regimes": REGIMES,
+        "confidences": CONFIDENCES,
+        "layers": LAYERS,
+        "heads": HEADS,
+        "backbones": BACKBONES,
+        "datasets": DATASETS,
+        "spaces": space_names(),
+    }
+
+
+@app.command("list")
+def list_names(
+    kind: Annotated[
+        Literal["regimes", "confidences", "layers", "heads", "backbones", "datasets", "spaces"],
+        typer.Argument(help="What to list."),
+    ],
+) -> None:
+    """List what an experiment file or a search space may name, one per line.
+
+    Example: [bold]aebnas list layers[/bold]
+    """
+    for name in _kinds()[kind]:
+        sys.stdout.write(f"{name}\n")
+
+
+@device_app.command("list")
+def device_list() -> None:
+    """List the hardware profiles that come with aebnas.
+
+    Example: [bold]aebnas device list[/bold]
+    """
+    from aebnas.devices.profile import list_profiles
+
+    for name in list_profiles():
+        sys.stdout.write(f"{name}\n")
+
+
+@device_app.command("show")
+def device_show(profile: Annotated[str, typer.Argument(help="A profile's name or file.")]) -> None:
+    """Print one hardware profile.
+
+    Example: [bold]aebnas device show raspberry-pi-5[/bold]
+    """
+    import yaml
+
+    from aebnas.devices.profile import load_profile
+
+    sys.stdout.write(yaml.safe_dump(load_profile(profile).model_dump(mode="json"), sort_keys=False))
+
+
+@device_app.command("measure")
+def device_measure(
+    models: Annotated[list[Path], typer.Argument(help="ONNX files; measured interleaved.", metavar="MODEL.onnx...")],
+    device: Annotated[str, typer.Option(help="A hardware profile's name or file.")] = "local",
+) -> None:
+    """Measure ONNX files at batch 1 on a device.
+
+    Example: [bold]aebnas device measure digits-onnx/model.onnx digits-onnx/backbone.onnx[/bold]
+    """
+    from aebnas.devices.local import LocalDevice
+    from aebnas.devices.profile import load_profile
+
+    contents = {}
+    for path in models:
+        try:
+            contents[str(path)] = path.read_bytes()
+        except OSError as error:
+            raise InputError(f"cannot read {path} ({error.strerror}): give the path of an ONNX file") from error
+    table = Table(caption="batch 1, random input, interleaved rounds; a network that exits early may take any exit")
+    for column in ("model", "p20 ms", "median ms", "p95 ms", "runs"):
+        table.add_column(column, justify="left" if column == "model" else "right")
+    measured = LocalDevice(load_profile(device), None).measure(contents)
+    for name, value in measured.items():
+        table.add_row(name, f"{value.latency_ms:.4f}", f"{value.median_ms:.4f}", f"{value.p95_ms:.4f}", f"{value.runs}")
+    out.print(table)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return the exit code: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
+    given = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in given
+    # --debug works wherever it stands.
+    given = [*(["--debug"] if debug else []), *(word for word in given if word != "--debug")]
+    try:
+        code = app(given, standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return EXIT_INPUT
+    except (KeyboardInterrupt, click.Abort):
+        err.print("interrupted: the same command goes on where this one stopped")
+        return EXIT_INTERRUPTED
+    except AebnasError as error:
+        if debug:
+            err.print_exception()
+        err.print(f"[red]error:[/red] {_escaped(str(error))}", soft_wrap=True, highlight=False)
+        return EXIT_INPUT if isinstance(error, InputError) else EXIT_FAILED
+    return code if isinstance(code, int) else 0
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", "\\[")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
