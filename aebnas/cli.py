@@ -262,12 +262,10 @@ def device_measure(
     from aebnas.devices.local import LocalDevice
     from aebnas.devices.profile import load_profile
 
-    contents = {}
-    for path in models:
-        try:
-            contents[str(path)] = path.read_bytes()
-        except OSError as error:
-            raise InputError(f"cannot read {path} ({error.strerror}): give the path of an ONNX file") from error
+    missing = [str(path) for path in models if not path.is_file()]
+    if missing:
+        raise InputError(f"{missing[0]} is no file: give the path of an ONNX file")
+    contents = {str(path): path.read_bytes() for path in models}
     table = Table(caption="batch 1, random input, interleaved rounds; a network that exits early may take any exit")
     for column in ("model", "p20 ms", "median ms", "p95 ms", "runs"):
         table.add_column(column, justify="left" if column == "model" else "right")

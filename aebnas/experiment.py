@@ -179,7 +179,7 @@ class Experiment(Settings):
         return cls.from_yaml(resource_folder("experiments") / f"{EMBEDDED}.yaml")
 
     def override(self, options: Mapping[str, Any]) -> Experiment:
-        """Return a copy with the keys of ``options`` (dotted, ``search.trials``) set, those of value None left alone."""
+        """Return a copy with the keys of ``options`` (dotted, ``search.trials``) set, None ones left alone."""
         values = self.model_dump()
         for key, value in options.items():
             if value is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from aebnas.backbones.cut import SegmentedBackbone
 from aebnas.branches.build import Branch, build_branch
 from aebnas.branches.spec import BranchSpec
-from aebnas.errors import BranchError
+from aebnas.errors import BranchError, InputError
 from aebnas.exits.confidence import build_confidence
 from aebnas.exits.policy import Policy
 from aebnas.registry import unknown_name
@@ -71,7 +72,7 @@ class EarlyExitNetwork(nn.Module):
         on = [i for i in range(len(self.points)) if mask is None or mask[i]]
         # Attach point p lies at the end of segment p.
         bounds = [0, *(self.points[i] + 1 for i in on), len(self.backbone.segments)]
-        segments = [self.backbone.span(start, stop) for start, stop in zip(bounds, bounds[1:], strict=False)]
+        segments = [self.backbone.span(start, stop) for start, stop in itertools.pairwise(bounds)]
         return segments, [self.branches[i] for i in on]
 
     @torch.no_grad()
@@ -81,7 +82,15 @@ class EarlyExitNetwork(nn.Module):
         Args:
             images: ``(N, C, H, W)`` float32, preprocessed.
             policy: One threshold per branch; a branch whose threshold is None is not executed.
+
+        Raises:
+            InputError: the policy is that of a network with another number of branches.
         """
+        if len(policy.thresholds) != len(self.branches):
+            raise InputError(
+                f"the policy has {len(policy.thresholds)} thresholds for {len(self.branches)} branches: "
+                "give one per branch, None for those that are off"
+            )
         measure = build_confidence(policy.confidence)
         segments, branches = self.parts([threshold is not None for threshold in policy.thresholds])
         numbers = [i for i, threshold in enumerate(policy.thresholds) if threshold is not None]

@@ -97,7 +97,8 @@ def _give_weights(
             load_state(model, record["state"], folder.backbone_file)
             return
         raise RunError(
-            f"{folder.backbone_file} belongs to other data or another model: choose another --run-dir, or delete the run"
+            f"{folder.backbone_file} belongs to other data or another model: choose another --run-dir, "
+            "or delete the run"
         )
     accuracies: list[list[float]] = []
     if training is not None and needs_training:

@@ -53,7 +53,8 @@ class RunFolder:
             key = _first_difference(_comparable(earlier), _comparable(experiment))
             if key is not None:
                 raise RunError(
-                    f"{self.path} holds a run whose {key} differs: choose another folder with --run-dir, or delete this one"
+                    f"{self.path} holds a run whose {key} differs: choose another folder with --run-dir, "
+                    "or delete this one"
                 )
         elif self.path.exists() and any(path.name not in LOCK_FILES for path in self.path.iterdir()):
             raise RunError(f"{self.path} is not empty and holds no run: choose another folder with --run-dir")

@@ -22,7 +22,7 @@ S = TypeVar("S", bound=Settings)
 
 
 def parse_settings(kind: type[S], values: Any, *, source: str, error: type[InputError] = InputError) -> S:
-    """Turn plain ``values`` into ``kind``; a wrong one raises ``error`` in one sentence naming ``source`` and the key."""
+    """Turn plain ``values`` into ``kind``; a wrong one raises ``error``, one sentence naming ``source`` and key."""
     if not isinstance(values, dict):
         raise error(f"{source} must hold keys and values, not {type(values).__name__}")
     try:
@@ -39,7 +39,8 @@ def read_yaml(path: Path, *, error: type[InputError] = InputError) -> Any:
         raise error(f"{path} does not exist: check the path") from None
     except (OSError, UnicodeDecodeError) as problem:
         raise error(f"cannot read {path}: {problem}") from None
-    except yaml.YAMLError as problem:
+    # safe_load lets the ValueError of a date or a number that is none through.
+    except (yaml.YAMLError, ValueError) as problem:
         mark = getattr(problem, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise error(f"{path} is not valid YAML{where}: {getattr(problem, 'problem', problem)}") from None

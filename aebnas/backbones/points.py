@@ -109,21 +109,32 @@ class Places:
         """Of neighbours with no MACs between them keep the best: no dropout, before pooling, behind the activation."""
         for macs in dict.fromkeys(cut.macs for cut in cuts):
             group = [cut for cut in cuts if cut.macs == macs]
-            yield min(
-                group,
-                key=lambda cut: (self._rank_of(cut), self._is_dropout(cut), cut.shape != group[0].shape, -cut.position),
-            )
+
+            def badness(cut: Cut, first: Cut = group[0]) -> tuple[float, ...]:
+                shape_changed = cut.shape != first.shape
+                return (
+                    self._rank_of(cut),
+                    not self._ends_block(cut),
+                    self._is_dropout(cut),
+                    shape_changed,
+                    -cut.position,
+                )
+
+            yield min(group, key=badness)
 
     def _rank_of(self, cut: Cut) -> int:
         """0: the end of a block, or where parallel paths have met; 1: between plain layers; 2: inside a block."""
         ends, scope = cut.node.meta["ends"], cut.node.meta["scope"]
         if any(path not in ends and path not in self._stages and not self._is_container(path) for path in scope):
             return 2
-        if any(self._compute[path] > 1 for path in ends):
+        if self._ends_block(cut):
             return 0
         same_cost = [other.position for other in self.cuts if other.macs == cut.macs]
         before = max((other.position for other in self.cuts if other.macs < cut.macs), default=0)
         return 0 if any(lives > 1 for lives in self._lives[before + 1 : same_cost[0]]) else 1
+
+    def _ends_block(self, cut: Cut) -> bool:
+        return any(self._compute[path] > 1 for path in cut.node.meta["ends"])
 
     def _is_map(self, cut: Cut) -> bool:
         return len(cut.shape) + 1 == self._rank and (self._rank == 2 or any(side > 1 for side in cut.shape[1:]))
@@ -135,8 +146,10 @@ class Places:
         """Return the modules that are made of several blocks, and so are no block themselves."""
         blocks: Counter[str] = Counter()
         for cut in self.cuts:
-            ended = {path for path in cut.node.meta["ends"] if self._compute[path] > 1 and not self._is_container(path)}
-            blocks.update(path for path in cut.node.meta["scope"] if ended - {path})
+            ended = [path for path in cut.node.meta["ends"] if self._compute[path] > 1 and not self._is_container(path)]
+            blocks.update(
+                path for path in cut.node.meta["scope"] if any(block.startswith(f"{path}.") for block in ended)
+            )
         return {path for path, count in blocks.items() if count > 1}
 
     def _is_container(self, path: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 
 import torch
@@ -11,6 +12,9 @@ from aebnas.branches.heads import HEADS
 from aebnas.branches.layers import LAYERS, Shape, output_shape
 from aebnas.branches.spec import BranchSpec, PartSpec
 from aebnas.errors import BranchError
+from aebnas.registry import unknown_name
+
+_TYPES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 
 
 class Branch(nn.Sequential):
@@ -29,10 +33,10 @@ def build_branch(spec: BranchSpec, shape: Shape, num_classes: int) -> Branch:
     """
     parts: list[nn.Module] = []
     for index, layer in enumerate(spec.layers):
-        module = _make(LAYERS[layer.kind], layer, f"layer {index} of the branch at {spec.attach}", shape)
+        module = _located(f"layer {index} of the branch at {spec.attach}", make_layer, layer, shape)
         parts.append(module)
         shape = output_shape(module, shape)
-    parts.append(_make(HEADS[spec.head.kind], spec.head, f"head of the branch at {spec.attach}", shape, num_classes))
+    parts.append(_located(f"head of the branch at {spec.attach}", make_head, spec.head, shape, num_classes))
     return Branch(spec, parts)
 
 
@@ -46,10 +50,41 @@ def fits(spec: BranchSpec, shape: Shape, num_classes: int) -> bool:
     return True
 
 
-def _make(factory: Callable[..., nn.Module], part: PartSpec, where: str, *arguments: object) -> nn.Module:
+def make_layer(part: PartSpec, shape: Shape) -> nn.Module:
+    """Build the layer ``part`` for a tensor of ``shape`` (without batch).
+
+    Raises:
+        BranchError: the layer or an option is unknown, an option is of the wrong type, or the layer does not fit.
+    """
+    factory = LAYERS[part.kind]
+    _check_options(f"layer {part.kind!r}", factory, part, 1)
+    return factory(shape, **dict(part.options))
+
+
+def make_head(part: PartSpec, shape: Shape, num_classes: int) -> nn.Module:
+    """Build the head ``part`` for a tensor of ``shape`` (without batch); raises as :func:`make_layer` does."""
+    factory = HEADS[part.kind]
+    _check_options(f"head {part.kind!r}", factory, part, 2)
+    return factory(shape, num_classes, **dict(part.options))
+
+
+def _check_options(owner: str, factory: Callable[..., nn.Module], part: PartSpec, arguments: int) -> None:
+    """Check options against the factory's signature, whose first ``arguments`` parameters are no options."""
+    parameters = list(inspect.signature(factory, eval_str=True).parameters.values())[arguments:]
+    types = {parameter.name: parameter.annotation for parameter in parameters}
+    for name, value in part.options:
+        if not types:
+            raise BranchError(f"{owner} takes no options: drop {name!r}")
+        if name not in types:
+            raise BranchError(f"{owner}: {unknown_name('option', name, types)}")
+        wanted = types[name]
+        # A bool is an int to Python, and an int is a float to everybody.
+        if wanted in _TYPES and type(value) is not wanted and (type(value), wanted) != (int, float):
+            raise BranchError(f"{owner}: option {name!r} must be {_TYPES[wanted]} (got {value!r})")
+
+
+def _located(where: str, make: Callable[..., nn.Module], *arguments: object) -> nn.Module:
     try:
-        return factory(*arguments, **dict(part.options))
-    except TypeError as error:
-        raise BranchError(f"{where}: {part} has an option that {part.kind!r} does not take ({error})") from None
+        return make(*arguments)
     except BranchError as error:
         raise BranchError(f"{where}: {error}") from None

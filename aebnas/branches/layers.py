@@ -87,6 +87,8 @@ def shrink(shape: Shape, *, factor: int = 2) -> nn.Module:
 @LAYERS.add("batch-norm")
 def batch_norm(shape: Shape) -> nn.Module:
     """Batch normalisation over channels."""
+    if len(shape) != 3:
+        raise BranchError(f"layer 'batch-norm' needs a map (channels, height, width), not a tensor of shape {shape}")
     return nn.BatchNorm2d(shape[0])
 
 

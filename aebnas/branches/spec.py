@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,10 +20,15 @@ class PartSpec:
     kind: str
     options: tuple[tuple[str, Option], ...] = ()
 
+    def __post_init__(self) -> None:
+        # 2 and 2.0 are equal, so they must give one key.
+        options = sorted((name, _whole(value)) for name, value in self.options)
+        object.__setattr__(self, "options", tuple(options))
+
     @classmethod
     def of(cls, kind: str, **options: Option) -> PartSpec:
         """Build a part from keyword options."""
-        return cls(kind, tuple(sorted(options.items())))
+        return cls(kind, tuple(options.items()))
 
     @classmethod
     def parse(cls, value: Any, key: str) -> PartSpec:
@@ -35,6 +41,8 @@ class PartSpec:
         for name, option in options.items():
             if not isinstance(option, (int, float, str, bool)):
                 raise BranchError(f"{key}.{name} must be a number, a text or true/false (got {option!r})")
+            if isinstance(option, float) and not math.isfinite(option):
+                raise BranchError(f"{key}.{name} must be a finite number (got {option})")
         return cls.of(value["kind"], **options)
 
     def to_json(self) -> Any:
@@ -102,3 +110,7 @@ class NetworkSpec:
     def key(self) -> str:
         """A hash that is equal for equal networks, across processes."""
         return digest(canonical_json(self.to_json()))
+
+
+def _whole(value: Option) -> Option:
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,7 +1,8 @@
 """Multiply-accumulates of a module, by thop, and what thop does not see.
 
-thop counts leaf modules: convolutions and linear layers exactly, batch-norm as 4 operations per element and pooling
-as one per input element, as in the figures that the field reports. Functional calls in a user's model
+thop counts leaf modules, as in the figures that the field reports: convolutions and linear layers exactly, batch-norm
+as 4 per element, average pooling as 1 per output element (adaptive: 1 per input and output element), bicubic resizing
+as 259 per output element, activations and max-pooling as nothing. Functional calls in a user's model
 (``torch.matmul``, ``F.linear``) escape it; PyTorch's own counter sees those, so the two are compared.
 """
 

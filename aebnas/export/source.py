@@ -36,7 +36,8 @@ def test_images(
     bundle = load_data(settings, seed=int(extra.get("seed", 0)), data_dir=data_dir)
     if bundle.input_shape != manifest.input_shape:
         raise DataError(
-            f"--data has images of shape {bundle.input_shape}, the network takes {manifest.input_shape}: choose other data"
+            f"--data has images of shape {bundle.input_shape}, the network takes {manifest.input_shape}: "
+            "choose other data"
         )
     if bundle.num_classes > len(manifest.classes):
         raise DataError(

@@ -70,8 +70,8 @@ def open_study(folder: RunFolder, settings: SearchSettings, seed: int, *, constr
     except (SQLAlchemyError, sqlite3.Error, optuna.exceptions.StorageInternalError) as error:
         reason = str(getattr(error, "orig", None) or error.__cause__ or error).splitlines()[0]
         raise RunError(
-            f"{folder.study_file} cannot be used ({reason}): free some space, or if it is damaged delete this one file; "
-            "finished evaluations are kept beside it and are not made again"
+            f"{folder.study_file} cannot be used ({reason}): free some space, or if it is damaged delete this one "
+            "file; finished evaluations are kept beside it and are not made again"
         ) from error
 
 

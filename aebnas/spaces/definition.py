@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import Field, field_validator
 
-from aebnas.branches.heads import HEADS
-from aebnas.branches.layers import LAYERS
+from aebnas.branches.build import make_head, make_layer
 from aebnas.branches.spec import PartSpec
-from aebnas.errors import InputError, SpaceError
+from aebnas.errors import BranchError, SpaceError
 from aebnas.registry import unknown_name
 from aebnas.resources import resource_folder, resource_names
 from aebnas.settings import Settings, parse_settings, read_yaml
 
 NONE = "none"
+# A map on which every layer and head of sensible options fits: its side is a multiple of 1 to 16.
+_ROOMY = (64, 720720, 720720)
 
 
 class SpaceDefinition(Settings):
@@ -37,14 +40,14 @@ class SpaceDefinition(Settings):
             if name == NONE and parts:
                 raise ValueError("'none' stands for no layers: leave it out or give it an empty list")
             for part in parts:
-                _check_part(part, f"layers.{name}", "layer", list(LAYERS))
+                _check_part(part, f"layers.{name}", lambda parsed: make_layer(parsed, _ROOMY))
         return choices
 
     @field_validator("heads")
     @classmethod
     def _known_heads(cls, choices: dict[str, Any]) -> dict[str, Any]:
         for name, part in choices.items():
-            _check_part(part, f"heads.{name}", "head", list(HEADS))
+            _check_part(part, f"heads.{name}", lambda parsed: make_head(parsed, _ROOMY, 2))
         return choices
 
     def layer_choices(self) -> dict[str, tuple[PartSpec, ...]]:
@@ -78,10 +81,11 @@ def space_names() -> list[str]:
     return resource_names("search_spaces")
 
 
-def _check_part(part: Any, key: str, kind: str, known: list[str]) -> None:
+def _check_part(part: Any, key: str, make: Callable[[PartSpec], object]) -> None:
+    # Without this a part that can never be built would fit no attach point, and silently never be offered.
     try:
-        parsed = PartSpec.parse(part, key)
-    except InputError as error:
-        raise ValueError(str(error)) from None
-    if parsed.kind not in known:
-        raise ValueError(f"{key}: {unknown_name(kind, parsed.kind, known)}")
+        with torch.device("meta"):
+            make(PartSpec.parse(part, key))
+    except BranchError as error:
+        message = str(error)
+        raise ValueError(message if message.startswith(key) else f"{key}: {message}") from None

@@ -82,9 +82,12 @@ def build_genome(
         if not fitting_heads:
             logger.warning("no head of the search space fits attach point %s %s: left out", point.name, point.shape)
             continue
-        first = heads[fitting_heads[0]]
         number = len(usable)
-        fitting = tuple(name for name, parts in layers.items() if _fits(point, parts, first, num_classes))
+        fitting = tuple(
+            name
+            for name, parts in layers.items()
+            if any(_fits(point, parts, heads[head], num_classes) for head in fitting_heads)
+        )
         genes[f"exit{number}"] = (OFF, ON)
         genes |= {f"exit{number}_layer{slot}": fitting for slot in range(space.slots)}
         genes[f"exit{number}_head"] = tuple(fitting_heads)

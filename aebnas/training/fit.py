@@ -118,9 +118,9 @@ def to_device(images: Tensor, device: torch.device) -> Tensor:
 @torch.no_grad()
 def logits_of(forward: Forward, split: Split, device: torch.device) -> list[Tensor]:
     """Return the logits of every exit on a split, in order: ``(N, classes)`` float32 each, on the CPU."""
-    chunks: list[list[Tensor]] = []
-    for batch in split.batches(EVALUATION_BATCH):
-        chunks.append([z.float().cpu() for z in forward(to_device(batch.images, device))])
+    chunks = [
+        [z.float().cpu() for z in forward(to_device(batch.images, device))] for batch in split.batches(EVALUATION_BATCH)
+    ]
     return [torch.cat(parts) for parts in zip(*chunks, strict=True)]
 
 
