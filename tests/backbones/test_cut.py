@@ -246,3 +246,33 @@ def test_cutting_leaves_modes_weights_and_random_state_alone(make):
     cut_backbone(net, SHAPE)
     assert [m.training for m in net.modules()] == modes
     assert torch.equal(torch.get_rng_state(), state)
+
+
+class Counting(nn.Module):
+    """Keeps its own statistics in both modes, in buffers that are changed in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(4))
+
+    def forward(self, x):
+        self.mean.mul_(0.5).add_(x.detach().mean((0, 2, 3)))
+        return x + self.mean[:, None, None]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_buffers_that_a_traced_module_changes_stay_the_backbones_own(images, dtype):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(2, 4, 3), Counting(), nn.ReLU(), nn.Conv2d(4, 3, 6), nn.Flatten())
+    reference = copy.deepcopy(net).to(dtype)
+    cut = cut_backbone(net, SHAPE).to(dtype)
+    for _ in range(3):
+        assert torch.equal(cut(images.to(dtype)), reference(images.to(dtype)))
+    assert net[1].mean.dtype == dtype
+    assert torch.equal(net[1].mean, reference[1].mean)
+
+
+def test_a_module_that_hands_back_its_input_is_no_place():
+    net = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Sequential(), nn.ReLU(), nn.Conv2d(4, 3, 6), nn.Flatten())
+    with pytest.raises(TraceError, match="no single-tensor cut '1'"):
+        cut_backbone(net, SHAPE, modules=["1"])
