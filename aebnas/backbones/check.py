@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+import copy
 
 import torch
 from torch import Tensor, nn
@@ -21,30 +20,20 @@ def example_input(model: nn.Module, input_shape: tuple[int, ...], batch: int) ->
     return torch.randn(batch, *input_shape, generator=generator).to(device=like.device, dtype=like.dtype)
 
 
-@contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put ``model`` in eval mode without gradients, and give every module its own mode back afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
 def check_forward(model: nn.Module, input_shape: tuple[int, ...]) -> int:
     """Return the number of classes: the C of the (N, C) logits that ``model`` gives for (N, *input_shape).
+
+    A copy is run, so that buffers which forward() changes stay as they are.
 
     Raises:
         BackboneError: the model refuses the input, returns no tensor, or not (N, C) for batches of one and two.
     """
     name, classes = type(model).__name__, 0
+    running = copy.deepcopy(model).eval()
     for batch in (2, 1):
-        with evaluating(model):
+        with torch.no_grad():
             try:
-                logits = model(example_input(model, input_shape, batch))
+                logits = running(example_input(model, input_shape, batch))
             except MODEL_ERRORS as error:
                 reason = (str(error).splitlines() or [type(error).__name__])[0]
                 raise BackboneError(
