@@ -60,9 +60,9 @@ def train_branch(
     seed_everything(seed)
     branch = build_branch(spec, backbone.attach_points[point].shape, backbone.num_classes).to(device)
     branch.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    teacher = features.logits("train") if settings.target == "backbone" else None
+    everything = features.logits("train") if settings.target == "backbone" else None
+    train, teacher = limited(features.split("train", point), everything, samples, seed)
     objective = Objective((1.0,), teacher, settings.temperature)
-    train = limited(features.split("train", point), samples, seed)
     validation = features.split("validation", point)
     trainee = Trainee(branch, lambda maps: [branch(maps)], (branch,))
     result = fit(trainee, train, validation, objective, training, device=device, seed=seed, stage=stage)
@@ -96,7 +96,7 @@ def train_network(
         reinitialise(body)
     network = EarlyExitNetwork(body, specs).to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    train = limited(data.train, samples, seed)
+    train, teacher = limited(data.train, teacher, samples, seed)
     results = []
     for number, phase in enumerate(regime.phases(len(specs), settings)):
         moving: list[nn.Module] = [*(network.branches if phase.branches else ())]
@@ -119,9 +119,10 @@ def reinitialise(module: nn.Module) -> None:
             reset()
 
 
-def limited(split: Split, samples: int | None, seed: int) -> Split:
-    """Return the first ``samples`` of a seeded shuffle of ``split``, or all of it."""
+def limited(split: Split, teacher: Tensor | None, samples: int | None, seed: int) -> tuple[Split, Tensor | None]:
+    """Return the first ``samples`` of a seeded shuffle of ``split`` with their rows of ``teacher``, or all of both."""
     if samples is None or samples >= len(split):
-        return split
+        return split, teacher
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
-    return split.subset(order[:samples].sort().values)
+    rows = order[:samples].sort().values
+    return split.subset(rows), None if teacher is None else teacher[rows]

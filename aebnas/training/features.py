@@ -37,7 +37,7 @@ class CachedSplit(Split):
     def batches(self, batch_size: int, *, seed: int | None = None, drop_last: bool = False) -> Iterator[Batch]:
         for places in batch_indices(len(self._rows), batch_size, seed, drop_last):
             rows = self._rows[places]
-            yield Batch(rows, self._features[rows].float(), self._all_labels[rows])
+            yield Batch(places, self._features[rows].float(), self._all_labels[rows])
 
     def subset(self, indices: Tensor) -> Split:
         return CachedSplit(self._features, self._all_labels, self._rows[indices])
@@ -53,7 +53,9 @@ class ComputedSplit(Split):
     def batches(self, batch_size: int, *, seed: int | None = None, drop_last: bool = False) -> Iterator[Batch]:
         for batch in self._images.batches(batch_size, seed=seed, drop_last=drop_last):
             with torch.no_grad():
-                yield Batch(batch.index, self._prefix(to_device(batch.images, self._device)), batch.labels)
+                features = self._prefix(to_device(batch.images, self._device))
+            # Outside of no_grad, which would otherwise hold for whoever takes the batch, too.
+            yield Batch(batch.index, features, batch.labels)
 
     def subset(self, indices: Tensor) -> Split:
         return ComputedSplit(self._prefix, self._images.subset(indices), self._device)
