@@ -1,0 +1,107 @@
+"""A toy data set, and a whole search on it that takes seconds and that many tests read."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from aebnas.data.load import load_data
+from aebnas.data.settings import DataSettings
+from aebnas.data.splits import DataBundle
+from aebnas.experiment import Experiment
+from aebnas.prepare import Prepared, prepare
+from aebnas.progress import Progress
+from aebnas.run import Run
+from aebnas.run_folder import RunFolder
+from aebnas.searching.search import search
+
+torch.set_num_threads(1)
+
+CLASSES = 4
+SPACE = """\
+slots: 1
+max_exits: 2
+layers:
+  conv1: [{kind: conv, kernel: 1}, batch-norm, relu]
+heads:
+  pooled-linear: pooled-linear
+  grid-linear-2: {kind: grid-linear, size: 2}
+"""
+# Nothing is measured on it, so a search costs no time for it and gives the same figures everywhere.
+PROFILE = """\
+name: paper
+description: A device that cannot be measured from here
+connection: none
+"""
+
+
+@pytest.fixture(scope="session")
+def toy_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data.npz (8x8 images of 4 noisy patterns), space.yaml and device.yaml."""
+    folder = tmp_path_factory.mktemp("toy")
+    random = np.random.default_rng(0)
+    patterns = random.integers(40, 216, (CLASSES, 8, 8))
+
+    def part(count: int) -> tuple[np.ndarray, np.ndarray]:
+        labels = np.arange(count) % CLASSES
+        # Half of the images are easy and half are hard, so that exiting early is worth something.
+        noise = random.normal(0, 1, (count, 8, 8)) * np.where(random.random(count) < 0.5, 20, 90)[:, None, None]
+        return np.clip(patterns[labels] + noise, 0, 255).astype(np.uint8), labels
+
+    (x_train, y_train), (x_test, y_test) = part(320), part(120)
+    np.savez(folder / "data.npz", x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+    (folder / "space.yaml").write_text(SPACE)
+    (folder / "device.yaml").write_text(PROFILE)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def toy_data(toy_files: Path) -> DataBundle:
+    return load_data(DataSettings(name="npz", path=toy_files / "data.npz", validation=0.25), seed=0)
+
+
+@pytest.fixture(scope="session")
+def toy_experiment(toy_files: Path) -> Callable[..., Experiment]:
+    """Make an experiment of seconds; keyword arguments are dotted keys with two underscores for the dot."""
+    values = {
+        "name": "toy",
+        "data": {"name": "npz", "path": str(toy_files / "data.npz"), "validation": 0.25},
+        "backbone": {"name": "convnet", "options": {"depth": 4, "width": 4}},
+        "backbone_training": {"epochs": 6, "batch_size": 32},
+        "attach": {"points": 2},
+        "space": str(toy_files / "space.yaml"),
+        "regime": {"training": {"epochs": 3, "batch_size": 32, "lr": 0.05}, "final_epochs": 4},
+        "search": {"trials": 4, "finalists": 2, "population": 4, "objectives": ["accuracy", "macs"]},
+        "device": str(toy_files / "device.yaml"),
+        "accelerator": "cpu",
+    }
+
+    def make(**options: object) -> Experiment:
+        return Experiment.model_validate(values).override({k.replace("__", "."): v for k, v in options.items()})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def finished(toy_experiment: Callable[..., Experiment], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished search that counted MACs; not to be written to."""
+    return search(toy_experiment(), run_dir=tmp_path_factory.mktemp("finished") / "run")
+
+
+@pytest.fixture
+def copied(finished: Run, tmp_path: Path) -> Run:
+    """A copy of the finished search, to be damaged or gone on with."""
+    shutil.copytree(finished.folder.path, tmp_path / "run")
+    return Run(tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def prepared(toy_experiment: Callable[..., Experiment], tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """Toy data and the trained backbone, cut at two points; not to be written to."""
+    folder = RunFolder(tmp_path_factory.mktemp("prepared"))
+    return prepare(toy_experiment(), folder, device=torch.device("cpu"), progress=Progress())

@@ -1,0 +1,149 @@
+"""Single branches on kept features, and the parts that networks share with them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from aebnas.branches.spec import BranchSpec, PartSpec
+from aebnas.errors import BranchError, TrainingError
+from aebnas.training import candidates
+from aebnas.training.candidates import limited, reinitialise, train_branch, train_network
+from aebnas.training.fit import logits_of
+from aebnas.training.settings import FitSettings, RegimeSettings
+
+CPU = torch.device("cpu")
+TRAINING = FitSettings(epochs=3, batch_size=32, lr=0.03)
+
+
+@pytest.fixture
+def branch_of(prepared, store):
+    def run(spec, *, budget=1.0, target="labels", samples=None, seed=0, training=TRAINING):
+        settings = RegimeSettings(target=target, training=training)
+        features = store(budget)
+        return train_branch(
+            spec, features, prepared.backbone, settings, training, samples=samples, seed=seed, device=CPU
+        )
+
+    return run
+
+
+def states_close(one, other, tolerance):
+    for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("target", ["labels", "backbone"])
+@pytest.mark.parametrize("samples", [None, 100])
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_branch_alone_is_the_branch_of_a_disjoint_network(prepared, specs, branch_of, target, samples, number):
+    """The oracle of the feature cache: the plain path, which runs the whole network for every batch."""
+    alone = branch_of(specs[number], budget=0.0, target=target, samples=samples)
+    (teacher,) = logits_of(lambda x: [prepared.backbone(x)], prepared.data.train, CPU)
+    network, (result,) = train_network(
+        [specs[number]],
+        prepared.backbone,
+        prepared.data,
+        RegimeSettings(name="disjoint", target=target, training=TRAINING),
+        TRAINING.epochs,
+        teacher=teacher if target == "backbone" else None,
+        samples=samples,
+        seed=0,
+        device=CPU,
+    )
+    states_close(alone.branch, network.branches[0], 1e-3)
+    assert [epoch[0] for epoch in result.accuracies] == pytest.approx([a[0] for a in alone.accuracies], abs=0.03)
+
+
+@pytest.mark.parametrize("samples", [None, 100])
+def test_kept_features_train_the_same_branch_as_computed_ones(specs, branch_of, samples):
+    kept, computed = (branch_of(specs[1], budget=b, target="backbone", samples=samples) for b in (1.0, 0.0))
+    states_close(kept.branch, computed.branch, 0.02)  # half precision
+
+
+def test_logits_and_accuracies_of_a_branch_are_those_on_validation(prepared, specs, branch_of):
+    trained = branch_of(specs[0])
+    images = torch.cat([batch.images for batch in prepared.data.validation.batches(512)])
+    logits = trained.branch(prepared.backbone.features(images)[0])
+    torch.testing.assert_close(trained.validation_logits, logits, rtol=0.01, atol=0.01)
+    right = (trained.validation_logits.argmax(1) == prepared.data.validation.labels).float().mean()
+    assert float(right) == pytest.approx(max(epoch[0] for epoch in trained.accuracies))
+
+
+def test_a_branch_is_deterministic_and_leaves_the_backbone_alone(prepared, specs, branch_of):
+    before = {name: tensor.clone() for name, tensor in prepared.backbone.state_dict().items()}
+    one, other, third = branch_of(specs[0]), branch_of(specs[0]), branch_of(specs[0], seed=1)
+    assert torch.equal(one.validation_logits, other.validation_logits)
+    assert not torch.equal(one.validation_logits, third.validation_logits)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in prepared.backbone.state_dict().items())
+
+
+def test_a_branch_that_does_not_fit_is_refused(prepared, branch_of):
+    spec = BranchSpec(prepared.backbone.attach_points[1].name, (), PartSpec.of("grid-linear", size=3))
+    with pytest.raises(BranchError, match="size 3 does not divide"):
+        branch_of(spec)
+
+
+def test_a_branch_that_diverges_is_refused(specs, branch_of):
+    absurd = FitSettings(epochs=1, batch_size=32, lr=1e38, optimizer="sgd", schedule="constant")
+    with pytest.raises(TrainingError, match="lower the learning rate"):
+        branch_of(specs[0], training=absurd)
+
+
+def test_limited_takes_a_seeded_choice_with_its_teacher(prepared):
+    split, teacher = prepared.data.train, torch.arange(len(prepared.data.train))
+    part, rows = limited(split, teacher, 50, seed=0)
+    assert len(part) == len(set(rows.tolist())) == 50
+    assert torch.equal(part.labels, split.labels[rows])
+    assert torch.equal(limited(split, teacher, 50, seed=0)[1], rows)
+    assert not torch.equal(limited(split, teacher, 50, seed=1)[1], rows)
+    assert limited(split, None, 50, seed=0)[1] is None
+
+
+@pytest.mark.parametrize("samples", [None, 240, 10_000])
+def test_limited_to_more_than_there_is_takes_everything(prepared, samples):
+    assert limited(prepared.data.train, None, samples, seed=0) == (prepared.data.train, None)
+
+
+def test_reinitialise_gives_every_layer_fresh_weights():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Linear(2, 2))
+    module[1].running_mean.fill_(5.0)
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    reinitialise(module)
+    assert not torch.equal(module[0].weight, before["0.weight"])
+    assert not torch.equal(module[3].weight, before["3.weight"])
+    assert float(module[1].running_mean.abs().max()) == 0.0
+
+
+def test_phases_share_the_epochs_of_a_regime(monkeypatch, prepared, specs):
+    seen = []
+    real = candidates.fit
+
+    def spy(trainee, train, validation, objective, settings, **options):
+        seen.append((settings.epochs, options["seed"], len(trainee.moving)))
+        return real(trainee, train, validation, objective, settings, **options)
+
+    half = candidates.REGIMES["mixed"].phases(2, RegimeSettings())[0].__class__
+    phases = [
+        half("branches", branches=True, backbone=False, exit_weights=(1.0, 1.0, 0.0), epochs=0.5),
+        half("everything", branches=True, backbone=True, exit_weights=(1.0, 1.0, 1.0), epochs=0.5),
+    ]
+    regime = candidates.REGIMES["mixed"].__class__(lambda branches, settings: phases)
+    monkeypatch.setattr(candidates, "fit", spy)
+    monkeypatch.setattr(candidates, "REGIMES", {"mixed": regime})
+    _, results = train_network(
+        specs,
+        prepared.backbone,
+        prepared.data,
+        RegimeSettings(name="mixed", training=TRAINING),
+        4,
+        teacher=None,
+        samples=64,
+        seed=7,
+        device=CPU,
+    )
+    segments = len(prepared.backbone.segments)
+    assert seen == [(2, 7, 2), (2, 8, 2 + segments)]
+    assert [len(result.accuracies) for result in results] == [2, 2]

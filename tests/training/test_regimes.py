@@ -1,0 +1,202 @@
+"""One contract that every regime keeps, and what each of the three is."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from aebnas.data.preprocessing import identity
+from aebnas.data.splits import TensorSplit
+from aebnas.errors import ExperimentError, TrainingError
+from aebnas.training.candidates import train_network
+from aebnas.training.fit import logits_of
+from aebnas.training.objective import Objective
+from aebnas.training.regimes import REGIMES
+from aebnas.training.settings import FitSettings, RegimeSettings
+
+CPU = torch.device("cpu")
+MOVING = ("joint", "mixed")
+
+
+@pytest.fixture(params=["labels", "backbone"])
+def target(request):
+    return request.param
+
+
+@pytest.fixture(params=list(REGIMES))
+def regime(request):
+    return request.param
+
+
+@pytest.fixture
+def train(prepared, specs):
+    def run(name, target="labels", *, data=prepared.data, epochs=3, seed=0, samples=None, **training):
+        settings = RegimeSettings(
+            name=name, target=target, training=FitSettings(**{"batch_size": 32, "lr": 0.03, **training})
+        )
+        teacher = None
+        if target == "backbone":
+            (teacher,) = logits_of(lambda x: [prepared.backbone(x)], prepared.data.train, CPU)
+        return train_network(
+            specs,
+            prepared.backbone,
+            data,
+            settings,
+            epochs,
+            teacher=teacher,
+            samples=samples,
+            seed=seed,
+            device=CPU,
+        )
+
+    return run
+
+
+def state(module):
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def with_images(data, images):
+    return dataclasses.replace(data, train=TensorSplit(images, data.train.labels, identity(1)))
+
+
+def preprocessed(split):
+    return torch.cat([batch.images for batch in split.batches(512)])
+
+
+def test_the_same_seed_gives_the_same_network(train, regime, target):
+    (one, first), (other, second) = train(regime, target), train(regime, target)
+    assert same(state(one), state(other))
+    assert first == second
+    assert not same(state(one), state(train(regime, target, seed=1)[0]))
+
+
+def test_the_prepared_backbone_is_never_touched(train, prepared, regime):
+    before = state(prepared.backbone)
+    train(regime)
+    assert same(state(prepared.backbone), before)
+    assert not any(module.training for module in prepared.backbone.modules())
+
+
+def test_parts_that_no_phase_moves_are_the_same_bit_by_bit(train, prepared, regime):
+    network, _ = train(regime)
+    frozen = REGIMES[regime].freezes_backbone
+    assert same(state(network.backbone), state(prepared.backbone)) == frozen
+    if frozen:
+        images = preprocessed(prepared.data.validation)
+        assert torch.equal(network(images)[-1], prepared.backbone(images))
+
+
+def test_the_loss_falls(train, prepared, regime, target):
+    (teacher,) = logits_of(lambda x: [prepared.backbone(x)], prepared.data.train, CPU)
+    objective = Objective((1.0, 1.0, 1.0), teacher if target == "backbone" else None)
+    losses = []
+    for lr, epochs in ((1e-9, 1), (0.03, 6)):
+        network, _ = train(regime, target, lr=lr, epochs=epochs)
+        logits = logits_of(network, prepared.data.train, CPU)
+        losses.append(float(objective(logits, prepared.data.train.labels, torch.arange(len(teacher)))))
+    assert losses[1] < 0.8 * losses[0]
+
+
+def test_branches_learn(train, regime):
+    _, results = train(regime, epochs=6)
+    assert min(results[-1].best) > 0.5  # of four classes
+
+
+def test_a_sample_that_is_not_finite_is_refused(train, prepared, regime, target):
+    images = preprocessed(prepared.data.train)
+    images[17, 0, 3, 3] = torch.nan
+    with pytest.raises(TrainingError, match="not finite|nan"):
+        train(regime, target, data=with_images(prepared.data, images))
+
+
+def test_an_absurd_learning_rate_is_refused(train, regime, target):
+    with pytest.raises(TrainingError, match="lower the learning rate"):
+        train(regime, target, lr=1e38, schedule="constant", optimizer="sgd")
+
+
+def test_a_trained_network_has_the_branches_that_were_asked_for(train, specs, regime):
+    network, _ = train(regime, epochs=1)
+    assert list(network.specs) == specs
+    assert not network.training
+
+
+def test_a_network_survives_saving_and_loading(train, prepared, regime):
+    """What is trained is what is stored: a copied backbone whose segments moved alone would not be."""
+    network, _ = train(regime)
+    images = preprocessed(prepared.data.validation)
+    fresh, _ = train(regime, seed=5, epochs=1)
+    fresh.load_state_dict(network.state_dict())
+    for ours, theirs in zip(network(images), fresh(images), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("name", MOVING)
+def test_a_regime_that_moves_the_backbone_moves_all_of_it(train, prepared, name):
+    network, _ = train(name)
+    before, after = state(prepared.backbone), state(network.backbone)
+    assert [key for key in before if torch.equal(before[key], after[key])] == []
+
+
+def test_mixed_starts_from_the_trained_weights_and_joint_from_fresh_ones(train, prepared):
+    """With a step too small to see, the backbone's weights are still those that it started from."""
+    still = {"lr": 1e-12, "weight_decay": 0.0, "epochs": 1}
+    trained = dict(prepared.backbone.named_parameters())
+    mixed = dict(train("mixed", **still)[0].backbone.named_parameters())
+    joint = dict(train("joint", **still)[0].backbone.named_parameters())
+    for name, weights in trained.items():
+        torch.testing.assert_close(mixed[name], weights, rtol=0, atol=1e-8)
+        assert not torch.allclose(joint[name], weights)
+
+
+def test_fresh_weights_depend_on_the_seed_only(train):
+    still = {"lr": 1e-12, "weight_decay": 0.0, "epochs": 1}
+    one, other = (train("joint", seed=seed, **still)[0].backbone.state_dict() for seed in (0, 1))
+    convolutions = [name for name in one if one[name].dim() == 4]
+    assert convolutions
+    assert not any(torch.equal(one[name], other[name]) for name in convolutions)
+
+
+def test_labels_do_not_matter_where_the_backbone_is_the_target(train, prepared, regime):
+    data = prepared.data
+    shuffled = TensorSplit(data.train.images, data.train.labels.flip(0), data.train.preprocessing)
+    one, _ = train(regime, "backbone", epochs=1)
+    other, _ = train(regime, "backbone", epochs=1, data=dataclasses.replace(data, train=shuffled))
+    assert same(state(one), state(other))
+
+
+@pytest.mark.parametrize("samples", [40, 97])
+def test_a_limited_split_keeps_its_teacher(train, prepared, regime, samples):
+    """Fewer samples with the backbone as target: the same as giving those samples and their teacher alone."""
+    rows = torch.randperm(len(prepared.data.train), generator=torch.Generator().manual_seed(0))[:samples].sort().values
+    data = dataclasses.replace(prepared.data, train=prepared.data.train.subset(rows))
+    (teacher,) = logits_of(lambda x: [prepared.backbone(x)], data.train, CPU)
+    settings = RegimeSettings(name=regime, target="backbone", training=FitSettings(batch_size=32, lr=0.03))
+    limited, _ = train(regime, "backbone", samples=samples, epochs=1)
+    alone, _ = train_network(
+        limited.specs, prepared.backbone, data, settings, 1, teacher=teacher, samples=None, seed=0, device=CPU
+    )
+    for one, other in zip(limited.parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_which_parts_the_regimes_move():
+    settings = RegimeSettings(weighting="linear")
+    (alone,) = REGIMES["disjoint"].phases(2, settings)
+    assert (alone.branches, alone.backbone, alone.exit_weights) == (True, False, (1.0, 1.0, 0.0))
+    for name in MOVING:
+        (together,) = REGIMES[name].phases(2, settings)
+        assert (together.branches, together.backbone, together.exit_weights) == (True, True, (0.5, 1.0, 1.5))
+    assert [REGIMES[name].start for name in ("disjoint", "mixed", "joint")] == ["trained", "trained", "initial"]
+    assert [name for name in REGIMES if REGIMES[name].freezes_backbone] == ["disjoint"]
+
+
+def test_an_unknown_regime_names_the_nearest():
+    with pytest.raises(ExperimentError, match="did you mean 'joint'"):
+        REGIMES["jiont"]
