@@ -18,7 +18,7 @@ def test_auto_prefers_an_accelerator_that_is_there(monkeypatch):
 
 def test_an_accelerator_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ExperimentError, match="'cuda' is not available.*use auto or cpu"):
+    with pytest.raises(ExperimentError, match=r"'cuda' is not available.*use auto or cpu"):
         pick_accelerator("cuda")
 
 

@@ -38,7 +38,10 @@ def split(count=64, seed=0):
     return TensorSplit(images, labels, identity(1))
 
 
-def run(model, objective=Objective((1.0, 1.0)), moving=None, train=None, **settings):
+BOTH = Objective((1.0, 1.0))
+
+
+def run(model, objective=BOTH, moving=None, train=None, **settings):
     values = {"epochs": 1, "batch_size": 16, "lr": 0.05, "schedule": "constant", **settings}
     trainee = Trainee(model, model, (model,) if moving is None else moving)
     return fit(trainee, train or split(), split(32, 1), objective, FitSettings(**values), device=CPU, seed=0)

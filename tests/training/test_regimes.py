@@ -112,7 +112,7 @@ def test_branches_learn(train, regime):
 def test_a_sample_that_is_not_finite_is_refused(train, prepared, regime, target):
     images = preprocessed(prepared.data.train)
     images[17, 0, 3, 3] = torch.nan
-    with pytest.raises(TrainingError, match="not finite|nan"):
+    with pytest.raises(TrainingError, match=r"not finite|nan"):
         train(regime, target, data=with_images(prepared.data, images))
 
 
