@@ -187,6 +187,9 @@ class Experiment(Settings):
             *path, last = key.split(".")
             block = values
             for part in path:
+                # A block that is off or no block is replaced: what its other keys need, validation says.
+                if not isinstance(block.get(part), dict):
+                    block[part] = {}
                 block = block[part]
             block[last] = value
         values |= {"model": self.model, "datasets": self.datasets}

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from aebnas.errors import RunError
 from aebnas.files import write_atomic
 
+_MAKE_AGAIN = "delete it and run the same search again"
+
 
 class WeightStore:
     """Dictionaries of tensors by key, each in one file of ``folder``."""
@@ -43,10 +45,14 @@ class WeightStore:
             record = torch.load(path, weights_only=True)
         except FileNotFoundError:
             raise RunError(f"{path} is missing: run the same search again, it trains what is not there") from None
-        except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-            raise RunError(f"{path} is damaged ({error}): delete it and run the same search again") from None
+        except pickle.UnpicklingError:
+            # Its text would advise the user to load the file unsafely.
+            raise RunError(f"{path} is damaged (no plain tensors): {_MAKE_AGAIN}") from None
+        except (OSError, RuntimeError, EOFError, ValueError, LookupError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise RunError(f"{path} is damaged ({reason}): {_MAKE_AGAIN}") from None
         if not isinstance(record, dict):
-            raise RunError(f"{path} is damaged (no dictionary): delete it and run the same search again")
+            raise RunError(f"{path} is damaged (no dictionary): {_MAKE_AGAIN}")
         return record
 
 
@@ -56,7 +62,7 @@ def load_state(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
         module.load_state_dict(state)
     except (RuntimeError, KeyError, TypeError) as error:
         first = str(error).splitlines()[0]
-        raise RunError(f"{path} does not fit the network ({first}): delete it and run the same search again") from None
+        raise RunError(f"{path} does not fit the network ({first}): {_MAKE_AGAIN}") from None
 
 
 def branch_states(branches: Sequence[nn.Module]) -> list[dict[str, Tensor]]:
