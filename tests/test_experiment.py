@@ -1,0 +1,174 @@
+"""The experiment file: read, written, overridden, and every mistake told by its key."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+from torch import nn
+
+from aebnas.errors import ExperimentError
+from aebnas.experiment import SAMPLERS, Experiment
+from aebnas.resources import resource_folder, resource_names
+
+
+def read(tmp_path, text):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    return Experiment.from_yaml(path)
+
+
+@pytest.mark.parametrize("name", resource_names("experiments"))
+def test_packaged_experiments_are_valid_and_come_back_from_yaml(tmp_path, name):
+    experiment = Experiment.from_yaml(resource_folder("experiments") / f"{name}.yaml")
+    assert experiment.name == name
+    assert read(tmp_path, experiment.to_yaml()) == experiment
+
+
+def test_an_empty_file_is_the_default(tmp_path):
+    assert read(tmp_path, "") == Experiment() == read(tmp_path, "{}")
+    assert read(tmp_path, Experiment().to_yaml()) == Experiment()
+
+
+def test_every_setting_survives_yaml(tmp_path):
+    text = """
+        name: mine-2.0
+        seed: 7
+        data: {name: npz, path: data/x.npz, validation: 0.3}
+        backbone: {name: "pkg.mod:make", options: {width: 4, pretrained: false, scale: 1.5, kind: small},
+                   checkpoint: w.pt, leaves: [stem]}
+        backbone_training: null
+        attach: {points: 3, modules: [layer1, layer2]}
+        space: aebnas-stages
+        regime: {name: mixed, target: backbone, temperature: 2.0, weighting: linear, train_samples: 100,
+                 training: {epochs: 2, optimizer: sgd, clip_norm: null, patience: 3}}
+        confidence: margin
+        search: {trials: 9, timeout: 60.5, sampler: tpe, objectives: [accuracy, macs, latency_ms],
+                 target: {cost: macs, value: 5.0e+5, rule: two-sided, min_accuracy: 0.8}, accuracy_drop: 0.01}
+        device: raspberry-pi-4
+        cache_gib: 0
+    """
+    experiment = read(tmp_path, text)
+    assert read(tmp_path, experiment.to_yaml()) == experiment
+    assert experiment.backbone.options == {"width": 4, "pretrained": False, "scale": 1.5, "kind": "small"}
+    assert experiment.search.cost_objectives == ("macs", "latency_ms")
+    assert (experiment.backbone_training, experiment.regime.training.clip_norm) == (None, None)
+
+
+def test_the_embedded_experiment_needs_no_file():
+    assert Experiment.embedded().name == "digits"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("trails: 3", r"there is no key 'trails'.*known are name, seed"),
+        ("regim: {}", r"there is no key 'regim': did you mean 'regime'\?"),
+        ("search: {trails: 3}", r"no key 'search\.trails': did you mean 'search\.trials'\?"),
+        ("regime: {training: {epoch: 3}}", r"'regime\.training\.epoch': did you mean 'regime\.training\.epochs'\?"),
+        ("search: {target: {valeu: 3}}", r"search\.target\.(value: Field required|valeu)"),
+        ("backbone_training: {epcohs: 3}", r"did you mean 'backbone_training\.epochs'\?"),
+        ("search: {trials: many}", r"search\.trials: .*integer.*\(got 'many'\)"),
+        ("search: {trials: 0}", r"search\.trials: .*greater than or equal to 1 \(got 0\)"),
+        ("search: {trials: 2.5}", r"search\.trials: .*\(got 2\.5\)"),
+        ("search: [3]", r"search: .*\(got \[3\]\)"),
+        ("search: {sampler: nsga4}", r"search\.sampler: .*'nsga2'.*\(got 'nsga4'\)"),
+        ("search: {objectives: [accuracy, latency]}", r"no objective 'latency': did you mean 'latency_ms'\?"),
+        ("search: {objectives: [accuracy]}", r"search\.objectives: name accuracy and at least one of macs"),
+        ("search: {objectives: [macs, latency_ms]}", r"name accuracy"),
+        ("search: {objectives: [accuracy, macs, macs]}", r"each once"),
+        ("search: {target: {value: 0}}", r"search\.target\.value: .*greater than 0"),
+        ("search: {target: {value: 1, rule: exactly}}", r"search\.target\.rule: .*two-sided"),
+        ("confidence: margins", r"confidence: there is no confidence.*did you mean 'margin'\?"),
+        ("accelerator: gpu", r"there is no accelerator 'gpu'.*cuda"),
+        ("data: {name: digit}", r"data: there is no data set 'digit': did you mean 'digits'\?"),
+        ("regime: {name: joined}", r"regime: there is no regime 'joined'"),
+        ("regime: {weighting: linaer}", r"there is no exit weighting 'linaer': did you mean 'linear'\?"),
+        ("name: a/b", r"name: .*pattern"),
+        ("seed: -1", r"seed: .*greater than or equal to 0"),
+        ("cache_gib: -1", r"cache_gib: "),
+        ("attach: {points: 17}", r"attach\.points: "),
+        ("regime: {training: {lr: 0}}", r"regime\.training\.lr: "),
+        ("model: my_model", r"model takes a Module from Python, not str"),
+        ("- a\n- b", r"must hold keys and values, not list"),
+        ("just text", r"must hold keys and values, not str"),
+        ("search: {trials: 3", r"is not valid YAML at line 1"),
+        ("a: !!python/object/apply:os.getcwd []", r"is not valid YAML"),
+    ],
+)
+def test_a_mistake_is_told_in_one_sentence(tmp_path, text, message):
+    with pytest.raises(ExperimentError, match=message) as caught:
+        read(tmp_path, text)
+    assert str(caught.value).startswith(str(tmp_path / "mine.yaml"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_and_a_folder_are_told(tmp_path):
+    with pytest.raises(ExperimentError, match=r"none\.yaml does not exist: check the path"):
+        Experiment.from_yaml(tmp_path / "none.yaml")
+    with pytest.raises(ExperimentError, match=r"cannot read"):
+        Experiment.from_yaml(tmp_path)
+    (tmp_path / "latin.yaml").write_bytes(b"name: \xe4")
+    with pytest.raises(ExperimentError, match=r"cannot read .*latin\.yaml"):
+        Experiment.from_yaml(tmp_path / "latin.yaml")
+
+
+def test_override_sets_dotted_keys_and_leaves_none_alone():
+    base = Experiment(seed=3)
+    changed = base.override({"search.trials": 5, "regime.training.lr": 0.5, "device": None, "seed": 0})
+    assert (changed.search.trials, changed.regime.training.lr, changed.seed) == (5, 0.5, 0)
+    assert changed.device == base.device
+    assert (base.search.trials, base.seed) == (60, 3)
+    assert base.override({}) == base
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"search.trials": "many"}, r"the options: search\.trials: .*\(got 'many'\)"),
+        ({"search.trails": 3}, r"the options: there is no key 'search\.trails': did you mean 'search\.trials'"),
+        ({"serach.trials": 3}, r"the options: there is no key 'serach'.*did you mean 'search'"),
+        ({"search.target.value": -1.0}, r"the options: search\.target\.value"),
+        ({"search.trials.more": 1}, r"the options: search\.trials"),
+        ({"confidence": "sure"}, r"the options: confidence: there is no confidence"),
+    ],
+)
+def test_override_tells_mistakes_like_the_file(options, message):
+    with pytest.raises(ExperimentError, match=message):
+        Experiment().override(options)
+
+
+def test_override_reaches_into_a_block_that_is_off():
+    changed = Experiment().override({"search.target.value": 2.0})
+    assert changed.search.target.value == 2.0
+    assert Experiment(backbone_training=None).override({"backbone_training.epochs": 2}).backbone_training.epochs == 2
+
+
+def test_own_objects_are_noted_and_kept(toy_data):
+    model = nn.Linear(1, 1)
+    experiment = Experiment(name="own", model=model, datasets=toy_data)
+    assert (experiment.backbone.name, experiment.data.name) == ("custom", "custom")
+    assert experiment.backbone_training is None  # it comes trained
+    changed = experiment.override({"search.trials": 2})
+    assert changed.model is model
+    assert changed.datasets is toy_data
+    assert {"model", "datasets"}.isdisjoint(yaml.safe_load(experiment.to_yaml()))
+
+
+def test_an_own_model_is_trained_only_on_request():
+    assert Experiment(model=nn.Linear(1, 1), backbone_training={"epochs": 2}).backbone_training.epochs == 2
+
+
+@pytest.mark.parametrize(("key", "kind"), [("model", "Module"), ("datasets", "DataBundle")])
+def test_own_objects_of_the_wrong_kind_are_refused(key, kind):
+    with pytest.raises(ValueError, match=rf"{key} takes a {kind} from Python, not dict"):
+        Experiment(**{key: {}})
+
+
+def test_settings_are_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        Experiment().seed = 4
+
+
+def test_every_sampler_that_is_offered_is_accepted():
+    for sampler in SAMPLERS:
+        assert Experiment().override({"search.sampler": sampler}).search.sampler == sampler
