@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from aebnas.backbones.flops import counting_flops
 from aebnas.backbones.modes import ByMode
 from aebnas.errors import TraceError
 from aebnas.registry import unknown_name
@@ -228,7 +228,7 @@ def _cumulative_macs(traced: fx.GraphModule, example: Tensor) -> dict[fx.Node, i
             macs[n.name] = counter.get_total_flops() // 2
             return result
 
-    with torch.random.fork_rng([]), torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.random.fork_rng([]), torch.no_grad(), counting_flops() as counter:
         Counting(copy.deepcopy(traced).eval()).run(example)
     return {node: macs[node.name] for node in traced.graph.nodes}
 

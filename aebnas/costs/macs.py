@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import thop
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+
+from aebnas.backbones.flops import counting_flops
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def count_macs(module: nn.Module, shape: tuple[int, ...]) -> MacCount:
     # thop hangs buffers on every layer, so it works on a copy.
     probe = copy.deepcopy(module).cpu().eval()
     sample = torch.zeros(1, *shape)
-    with FlopCounterMode(display=False) as counter:
+    with counting_flops() as counter:
         probe(sample)
     executed = counter.get_total_flops() // 2
     by_kind = _by_kind(probe, sample)
