@@ -78,15 +78,12 @@ class RunFolder:
         Raises:
             RunError: another process is at it; the message says which.
         """
+        owner = self.path / LOCK_FILES[1]
+        lock = filelock.FileLock(self.path / LOCK_FILES[0], timeout=0)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            owner = self.path / LOCK_FILES[1]
-            with filelock.FileLock(self.path / LOCK_FILES[0], timeout=0):
-                owner.write_text(str(os.getpid()), encoding="utf-8")
-                try:
-                    yield
-                finally:
-                    owner.unlink(missing_ok=True)
+            lock.acquire()
+            owner.write_text(str(os.getpid()), encoding="utf-8")
         except filelock.Timeout:
             who = owner.read_text(encoding="utf-8") if owner.exists() else "unknown"
             raise RunError(
@@ -94,6 +91,12 @@ class RunFolder:
             ) from None
         except OSError as error:
             raise RunError(f"cannot use {self.path} ({error.strerror or error}): choose another --run-dir") from error
+        # Outside of the try above: an OSError of the work itself says nothing about this folder.
+        try:
+            yield
+        finally:
+            owner.unlink(missing_ok=True)
+            lock.release()
 
     def read_evaluation(self, key: str) -> dict[str, Any] | None:
         """Return the stored evaluation of ``key``; None if there is none or it is damaged (it is then made again)."""
