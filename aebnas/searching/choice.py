@@ -52,24 +52,23 @@ def choose_point(
     weighted sum of cost saved and accuracy lost, whose weight ``trade_off`` in [0, 1] is a gene, so that a sampler
     moves along the front.
     """
-    points = evaluation.curve.points
+    allowed = allowed_points(evaluation, limits)
+    if not allowed.points:
+        return min(evaluation.curve.points, key=lambda point: max(limits.violations(evaluation, point)))
     if settings.target is not None:
         wish = settings.target
         index = evaluation.cost_names.index(wish.cost)
-        met = evaluation.curve.best(Target(wish.value, wish.rule, index, wish.min_accuracy))
-        return met or min(points, key=lambda point: abs(evaluation.cost(point, wish.cost) - wish.value))
+        met = allowed.best(Target(wish.value, wish.rule, index, wish.min_accuracy))
+        return met or min(allowed.points, key=lambda point: abs(evaluation.cost(point, wish.cost) - wish.value))
     if limits.limits:
-        allowed = [point for point in points if limits.allowed(evaluation, point)]
-        if allowed:
-            return max(allowed, key=lambda point: point.accuracy)
-        return min(points, key=lambda point: max(limits.violations(evaluation, point)))
+        return max(allowed.points, key=lambda point: point.accuracy)
     name = settings.cost_objectives[0]
 
     def loss(point: OperatingPoint) -> float:
         cost = evaluation.cost(point, name) / backbone.costs[name]
         return trade_off * cost + (1 - trade_off) * (backbone.accuracy - point.accuracy) / _ACCURACY_SCALE
 
-    return min(points, key=loss)
+    return min(allowed.points, key=loss)
 
 
 def objective_values(evaluation: Evaluation, point: OperatingPoint, settings: SearchSettings) -> list[float]:
