@@ -43,7 +43,8 @@ def read_yaml(path: Path, *, error: type[InputError] = InputError) -> Any:
     except (yaml.YAMLError, ValueError) as problem:
         mark = getattr(problem, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise error(f"{path} is not valid YAML{where}: {getattr(problem, 'problem', problem)}") from None
+        reason = getattr(problem, "problem", None) or str(problem).splitlines()[0]
+        raise error(f"{path} is not valid YAML{where}: {reason}") from None
 
 
 def _first_problem(kind: type[Settings], problem: ValidationError) -> str:
