@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from aebnas.backbones.cut import cut_backbone
+from aebnas.branches.build import build_branch
+from aebnas.branches.spec import BranchSpec, PartSpec
+from aebnas.costs.macs import count_macs
+from aebnas.costs.model import CostModel
+from aebnas.errors import BranchError
+
+OVERHEAD_MS = 1.0
+GATE_MS = 0.125
+
+
+class Gated(nn.Module):
+    def __init__(self, branch: nn.Module) -> None:
+        super().__init__()
+        self.branch = branch
+
+
+class FakeTimer:
+    """Blocks take a made-up time that tells them apart, all of it exact in binary."""
+
+    def __init__(self, gate_ms: float = GATE_MS) -> None:
+        self.calls: list[tuple[str, ...]] = []
+        self._gate_ms = gate_ms
+
+    def overhead_ms(self) -> float:
+        return OVERHEAD_MS
+
+    def latencies_ms(self, blocks):
+        self.calls.append(tuple(blocks))
+        return {name: OVERHEAD_MS + self._beyond_ms(name, block) for name, block in blocks.items()}
+
+    def _beyond_ms(self, name, block) -> float:
+        if isinstance(block.module, Gated):
+            return branch_ms(block.module.branch) + self._gate_ms
+        if name.startswith("span "):
+            return span_ms(*map(int, name.split()[1:]))
+        return branch_ms(block.module)
+
+
+def span_ms(start: int, stop: int) -> float:
+    """Not the sum of its parts: a longer span is faster than the segments one by one."""
+    return 2.0 ** (stop - start) + (start + 1) / 64
+
+
+def branch_ms(branch: nn.Module) -> float:
+    return sum(weight.numel() for weight in branch.parameters()) / 1024
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    torch.manual_seed(0)
+    layers = [
+        nn.Sequential(nn.Conv2d(channels, 2 * channels, 3, padding=1, bias=False), nn.ReLU()) for channels in (2, 4, 8)
+    ]
+    model = nn.Sequential(*layers, nn.Conv2d(16, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    return cut_backbone(model, (2, 8, 8), modules=["0", "1", "2"]).eval()
+
+
+SPECS = (
+    BranchSpec("0", (PartSpec.of("conv", kernel=3, stride=2),), PartSpec("pooled-linear")),
+    BranchSpec("1", (PartSpec("batch-norm"),), PartSpec.of("grid-linear", size=2)),
+    BranchSpec("2", (), PartSpec("pooled-linear")),
+)
+# Convolutions, and the pool and linear layer of the last segment.
+SEGMENT_MACS = [64 * 4 * 2 * 9, 64 * 8 * 4 * 9, 64 * 16 * 8 * 9, 64 * 4 * 16 + (64 + 1) * 4 + 4 * 3]
+BRANCH_MACS = [
+    16 * 4 * 4 * 9 + (16 + 1) * 4 + 4 * 3,
+    4 * 64 * 8 + 4 * 8 + 4 * 8 * 3,
+    (64 + 1) * 16 + 16 * 3,
+]
+# Weights: conv and head; batch-norm and head; head.
+BRANCH_MS = [(4 * 4 * 9 + 4 * 3 + 3) / 1024, (8 + 8 + 32 * 3 + 3) / 1024, (16 * 3 + 3) / 1024]
+MASKS = list(itertools.product([False, True], repeat=3))
+
+
+def by_hand(mask) -> np.ndarray:
+    """Walk through the network with the exits in ``mask``, adding up what runs."""
+    result = np.full((2, 4), np.nan)
+    macs, ms, start = 0, OVERHEAD_MS, -1
+    for exit_ in range(3):
+        macs += SEGMENT_MACS[exit_]
+        if mask[exit_]:
+            macs += BRANCH_MACS[exit_]
+            ms += span_ms(start, exit_) + BRANCH_MS[exit_] + GATE_MS
+            start = exit_
+            result[:, exit_] = macs, ms
+    result[:, 3] = macs + SEGMENT_MACS[3], ms + span_ms(start, 3)
+    return result
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_exit_costs_are_sums_of_what_runs(backbone, mask):
+    costs = CostModel(backbone, Gated, FakeTimer()).network(SPECS)
+    assert costs.names == ("macs", "latency_ms")
+    np.testing.assert_array_equal(costs.exit_costs(mask), by_hand(mask))
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_an_exit_that_is_off_costs_what_a_network_without_it_costs(backbone, mask):
+    model = CostModel(backbone, Gated, FakeTimer())
+    kept = [*mask, True]
+    less = model.network([spec for spec, on in zip(SPECS, mask, strict=True) if on])
+    np.testing.assert_array_equal(model.network(SPECS).exit_costs(mask)[:, kept], less.exit_costs([True] * sum(mask)))
+    assert np.isnan(model.network(SPECS).exit_costs(mask)[:, [not on for on in kept]]).all()
+
+
+def test_nothing_on_is_the_static_backbone(backbone):
+    model = CostModel(backbone, Gated, FakeTimer())
+    expected = [sum(SEGMENT_MACS), OVERHEAD_MS + span_ms(-1, 3)]
+    np.testing.assert_array_equal(model.backbone, expected)
+    np.testing.assert_array_equal(model.network(SPECS).exit_costs([False] * 3)[:, -1], expected)
+    np.testing.assert_array_equal(model.network(()).exit_costs(()), np.array([expected]).T)
+    np.testing.assert_array_equal(model.overhead, [0.0, OVERHEAD_MS])
+
+
+@pytest.mark.parametrize("exit_", [0, 1, 2])
+def test_a_truncated_network_has_no_gate_and_no_earlier_exits(backbone, exit_):
+    costs = CostModel(backbone, Gated, FakeTimer()).network(SPECS)
+    expected = [
+        sum(SEGMENT_MACS[: exit_ + 1]) + BRANCH_MACS[exit_],
+        OVERHEAD_MS + span_ms(-1, exit_) + BRANCH_MS[exit_],
+    ]
+    np.testing.assert_array_equal(costs.truncated(exit_), expected)
+
+
+def test_a_truncated_network_is_found_by_the_branch_not_by_the_attach_point(backbone):
+    costs = CostModel(backbone, Gated, FakeTimer()).network(SPECS[1:])
+    np.testing.assert_array_equal(
+        costs.truncated(1), [sum(SEGMENT_MACS[:3]) + BRANCH_MACS[2], OVERHEAD_MS + span_ms(-1, 2) + BRANCH_MS[2]]
+    )
+
+
+def test_without_a_timer_macs_are_the_only_cost(backbone):
+    model = CostModel(backbone, Gated, None)
+    costs = model.network(SPECS)
+    assert model.names == costs.names == ("macs",)
+    for mask in MASKS:
+        np.testing.assert_array_equal(costs.exit_costs(mask), by_hand(mask)[:1])
+    np.testing.assert_array_equal(costs.truncated(0), [SEGMENT_MACS[0] + BRANCH_MACS[0]])
+    np.testing.assert_array_equal(model.backbone, [sum(SEGMENT_MACS)])
+    np.testing.assert_array_equal(model.overhead, [0.0])
+
+
+def test_blocks_are_measured_once(backbone):
+    timer = FakeTimer()
+    model = CostModel(backbone, Gated, timer)
+    # All ten spans between four ends, in one go: they are measured interleaved.
+    ends = range(-1, 4)
+    assert [set(call) for call in timer.calls] == [{f"span {a} {b}" for a, b in itertools.combinations(ends, 2)}]
+    first = model.network(SPECS[:2])
+    assert set(timer.calls[1]) == {name for spec in SPECS[:2] for name in (spec.key, f"{spec.key} gated")}
+    again = model.network(SPECS[:2])
+    assert len(timer.calls) == 2
+    np.testing.assert_array_equal(first.exit_costs([True] * 2), again.exit_costs([True] * 2))
+    model.network(SPECS)
+    assert timer.calls[2] == (SPECS[2].key, f"{SPECS[2].key} gated")
+    model.network(SPECS[::2])
+    model.network(())
+    assert len(timer.calls) == 3
+
+
+def test_a_gate_that_seems_to_save_time_is_noise(backbone):
+    costs = CostModel(backbone, Gated, FakeTimer(gate_ms=-BRANCH_MS[0] / 2)).network(SPECS[:1])
+    assert costs.exit_costs([True])[1, 0] == OVERHEAD_MS + span_ms(-1, 0) + BRANCH_MS[0]
+
+
+def test_a_block_that_seems_faster_than_nothing_costs_nothing(backbone):
+    class Noisy(FakeTimer):
+        def latencies_ms(self, blocks):
+            return dict.fromkeys(blocks, OVERHEAD_MS / 2)
+
+    costs = CostModel(backbone, Gated, Noisy()).network(SPECS)
+    np.testing.assert_array_equal(costs.exit_costs([True] * 3)[1], [OVERHEAD_MS] * 4)
+
+
+def test_what_thop_misses_in_the_backbone_is_reported(backbone):
+    class WithProduct(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(2, 4, 3, padding=1), nn.Linear(4, 3)
+
+        def forward(self, x):
+            x = self.conv(x)
+            return self.head(torch.matmul(x, x.transpose(2, 3)).mean((2, 3)))
+
+    model = CostModel(cut_backbone(WithProduct(), (2, 8, 8), modules=["conv"]).eval(), Gated, None)
+    assert model.missed_macs == 4 * 8 * 8 * 8
+    assert CostModel(backbone, Gated, None).missed_macs == 0
+
+
+def test_a_branch_that_does_not_fit_is_refused_before_anything_is_measured(backbone):
+    timer = FakeTimer()
+    model = CostModel(backbone, Gated, timer)
+    with pytest.raises(BranchError, match="does not divide a 8x8 map"):
+        model.network([BranchSpec("1", (), PartSpec.of("grid-linear", size=3))])
+    assert len(timer.calls) == 1
+
+
+def test_the_hand_written_macs_are_those_of_the_counter(backbone):
+    for spec, macs in zip(SPECS, BRANCH_MACS, strict=True):
+        shape = backbone.attach_points[int(spec.attach)].shape
+        assert count_macs(build_branch(spec, shape, 3), shape).macs == macs
