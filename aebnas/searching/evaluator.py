@@ -12,7 +12,7 @@ from torch import Tensor
 
 from aebnas.branches.spec import BranchSpec, NetworkSpec
 from aebnas.costs.model import CostModel, NetworkCosts
-from aebnas.errors import BackboneError, BranchError, MeasurementError, TrainingError
+from aebnas.errors import BackboneError, BranchError, InputError, MeasurementError, TrainingError
 from aebnas.exits.confidence import build_confidence
 from aebnas.exits.curve import Curve, OperatingPoint
 from aebnas.exits.tuning import tune
@@ -76,12 +76,13 @@ class Evaluator:
         return StaticPoint(float(self.backbone_correct.mean()), self._named(self.costs.backbone))
 
     def known(self, spec: NetworkSpec, budget: Budget = "search") -> Evaluation | None:
-        """Return the stored evaluation of ``spec``, or None."""
+        """Return the stored evaluation of ``spec``, or None: it is not there, damaged, or its weights are gone."""
         record = self._folder.read_evaluation(self._key(spec, budget))
         try:
-            return None if record is None else Evaluation.from_json(record)
-        except (KeyError, TypeError, ValueError):
+            made = None if record is None else Evaluation.from_json(record)
+        except (InputError, AttributeError, KeyError, TypeError, ValueError):
             return None
+        return made if made is not None and self._has_weights(made) else None
 
     def evaluate(self, spec: NetworkSpec, budget: Budget = "search", stage: Stage | None = None) -> Evaluation:
         """Return the evaluation of ``spec``, made now if it is not known; a failed one says why."""
@@ -177,6 +178,11 @@ class Evaluator:
         (state,) = branch_states([network])
         self._folder.networks.put(key, {"state": state, "validation_logits": logits})
         return logits, {"network": key}
+
+    def _has_weights(self, made: Evaluation) -> bool:
+        if "network" in made.weights:
+            return self._folder.networks.has(made.weights["network"])
+        return all(self._folder.branches.has(key) for key in made.weights.get("branches", ()))
 
     def _training(self, budget: Budget) -> FitSettings:
         settings = self._experiment.regime

@@ -124,6 +124,5 @@ def _one_trial(
 def _seen(study: optuna.Study, evaluator: Evaluator) -> Iterator[Evaluation]:
     for trial in study.get_trials(deepcopy=False):
         if SPEC in trial.user_attrs:
-            evaluation = evaluator.known(NetworkSpec.from_json(trial.user_attrs[SPEC]))
-            if evaluation is not None:
-                yield evaluation
+            # Known, or made again where its record was damaged.
+            yield evaluator.evaluate(NetworkSpec.from_json(trial.user_attrs[SPEC]))
