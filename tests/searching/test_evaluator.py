@@ -1,0 +1,223 @@
+"""Networks and branches are trained once, whatever happens in between."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from aebnas.branches.spec import BranchSpec, NetworkSpec, PartSpec
+from aebnas.costs.model import CostModel
+from aebnas.errors import RunError, TrainingError
+from aebnas.exits.confidence import build_confidence
+from aebnas.exits.policy import Policy
+from aebnas.export.gate import Gate, GatedExit
+from aebnas.progress import Progress
+from aebnas.run_folder import RunFolder
+from aebnas.searching import evaluator as module
+from aebnas.searching.evaluator import Evaluator
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Names of the branches and networks that were trained."""
+    calls = []
+    branch, network = module.train_branch, module.train_network
+
+    def count_branch(spec, *args, **options):
+        calls.append(spec.attach)
+        return branch(spec, *args, **options)
+
+    def count_network(specs, *args, **options):
+        calls.append("+".join(spec.attach for spec in specs))
+        return network(specs, *args, **options)
+
+    monkeypatch.setattr(module, "train_branch", count_branch)
+    monkeypatch.setattr(module, "train_network", count_network)
+    return calls
+
+
+@pytest.fixture
+def open_evaluator(prepared, toy_experiment, tmp_path):
+    gate = Gate(build_confidence("max-probability"))
+    costs = CostModel(prepared.backbone, lambda branch: GatedExit(branch, gate), None)
+
+    def make(**options):
+        experiment = toy_experiment(regime__training__epochs=1, **options)
+        folder = RunFolder(tmp_path / "run")
+        return Evaluator(experiment, prepared, costs, folder, device=CPU, progress=Progress())
+
+    return make
+
+
+@pytest.fixture
+def network(prepared):
+    first, second = (point.name for point in prepared.backbone.attach_points)
+
+    def make(*numbers, regime="disjoint", head="pooled-linear"):
+        names = [(first, second)[number] for number in numbers]
+        return NetworkSpec(tuple(BranchSpec(name, (), PartSpec(head)) for name in names), regime)
+
+    return make
+
+
+def test_a_network_seen_twice_is_trained_once(open_evaluator, network, trained):
+    evaluator = open_evaluator()
+    first = evaluator.evaluate(network(0, 1))
+    assert evaluator.evaluate(network(0, 1)) == first
+    assert open_evaluator().evaluate(network(0, 1)) == first
+    assert len(trained) == 2
+    assert first.failure is None
+    assert first.seconds > 0
+
+
+def test_networks_share_their_branches(open_evaluator, network, trained, prepared):
+    evaluator = open_evaluator()
+    first, second = (point.name for point in prepared.backbone.attach_points)
+    evaluator.evaluate(network(0, 1))
+    evaluator.evaluate(network(0))
+    evaluator.evaluate(network(1))
+    assert trained == [first, second]
+    evaluator.evaluate(network(0, head="grid-linear"))
+    assert trained == [first, second, first]
+
+
+@pytest.mark.parametrize("regime", ["joint", "mixed"])
+def test_a_regime_that_moves_the_backbone_trains_whole_networks(open_evaluator, network, trained, regime, prepared):
+    before = {name: tensor.clone() for name, tensor in prepared.backbone.state_dict().items()}
+    evaluator = open_evaluator(regime__name=regime)
+    both = network(0, 1, regime=regime)
+    made = evaluator.evaluate(both)
+    evaluator.evaluate(both)
+    evaluator.evaluate(network(0, regime=regime))
+    first, second = (point.name for point in prepared.backbone.attach_points)
+    assert trained == [f"{first}+{second}", first]
+    assert list(made.weights) == ["network"]
+    assert all(torch.equal(tensor, before[name]) for name, tensor in prepared.backbone.state_dict().items())
+
+
+@pytest.mark.parametrize("options", [{"regime__training__lr": 0.01}, {"seed": 5}, {"regime__train_samples": 50}])
+def test_other_training_settings_train_anew(open_evaluator, network, trained, options):
+    open_evaluator().evaluate(network(0))
+    open_evaluator(**options).evaluate(network(0))
+    assert len(trained) == 2
+
+
+def test_the_final_budget_trains_longer_on_everything(open_evaluator, network, monkeypatch, prepared):
+    seen = []
+    real = module.train_branch
+
+    def spy(spec, features, backbone, regime, training, *, samples, **options):
+        seen.append((training.epochs, samples))
+        return real(spec, features, backbone, regime, training, samples=samples, **options)
+
+    monkeypatch.setattr(module, "train_branch", spy)
+    evaluator = open_evaluator(regime__train_samples=64, regime__final_epochs=3)
+    evaluator.evaluate(network(0))
+    final = evaluator.evaluate(network(0), "final")
+    assert seen == [(1, 64), (3, None)]
+    assert final.id.endswith("f")
+    assert evaluator.known(network(0)) != evaluator.known(network(0), "final")
+
+
+def test_no_branches_are_the_static_backbone(open_evaluator, network, trained):
+    evaluator = open_evaluator()
+    (point,) = evaluator.evaluate(network()).curve.points
+    assert trained == []
+    assert point.accuracy == pytest.approx(evaluator.backbone.accuracy)
+    assert point.costs[0] == evaluator.backbone.costs["macs"]
+    assert (point.thresholds, point.exit_shares) == ((), (1.0,))
+
+
+def test_points_of_a_curve_are_what_their_thresholds_give(open_evaluator, network, prepared, tmp_path):
+    """Every point against the plain rule on the stored logits: leave at the first exit that is sure enough."""
+    evaluator = open_evaluator()
+    made = evaluator.evaluate(network(0, 1))
+    folder = RunFolder(tmp_path / "run")
+    logits = [folder.branches.get(key)["validation_logits"] for key in made.weights["branches"]]
+    images = torch.cat([batch.images for batch in prepared.data.validation.batches(512)])
+    logits.append(prepared.backbone(images))
+    labels = prepared.data.validation.labels.numpy()
+    sure = np.stack([torch.softmax(z, 1).amax(1).numpy() for z in logits[:-1]])
+    right = np.stack([z.argmax(1).numpy() == labels for z in logits])
+    costs = evaluator.costs.network(made.spec.branches)
+    assert len(made.curve.points) > 2
+    for point in made.curve.points:
+        exits = Policy("max-probability", point.thresholds).leave_at(sure)
+        shares = np.bincount(exits, minlength=3) / len(labels)
+        mean = np.nan_to_num(costs.exit_costs([t is not None for t in point.thresholds])[0]) @ shares
+        assert point.exit_shares == pytest.approx(tuple(shares), abs=0.02)
+        assert point.accuracy == pytest.approx(right[exits, np.arange(len(labels))].mean(), abs=0.02)
+        assert point.costs[0] == pytest.approx(mean, rel=0.02)
+    for exit_, static in enumerate(made.truncated):
+        assert static.accuracy == pytest.approx(right[exit_].mean())
+        assert static.costs["macs"] == costs.truncated(exit_)[0]
+
+
+def test_a_failed_candidate_is_kept_with_its_reason(open_evaluator, network, monkeypatch):
+    def fail(*_, **__):
+        raise TrainingError("the loss is nan")
+
+    monkeypatch.setattr(module, "train_branch", fail)
+    failed = open_evaluator().evaluate(network(0))
+    assert (failed.failure, failed.curve.points) == ("the loss is nan", ())
+    monkeypatch.undo()
+    assert open_evaluator().evaluate(network(0)).failure == "the loss is nan"  # not tried again
+
+
+def test_a_fault_of_the_program_is_not_a_failed_candidate(open_evaluator, network, monkeypatch, tmp_path):
+    def fault(*_, **__):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(module, "train_branch", fault)
+    with pytest.raises(ZeroDivisionError):
+        open_evaluator().evaluate(network(0))
+    assert not (tmp_path / "run" / "evaluations").exists()
+
+
+def records(tmp_path):
+    return list((tmp_path / "run" / "evaluations").iterdir())
+
+
+@pytest.mark.parametrize("damage", ["truncated", "no keys", "other types", "branches of nothing"])
+def test_a_damaged_evaluation_is_made_again_from_its_branches(open_evaluator, network, trained, tmp_path, damage):
+    before = open_evaluator().evaluate(network(0, 1))
+    (path,) = records(tmp_path)
+    record = json.loads(path.read_text())
+    texts = {
+        "truncated": path.read_text()[:100],
+        "no keys": "{}",
+        "other types": json.dumps({**record, "curve": 3}),
+        "branches of nothing": json.dumps({**record, "spec": {**record["spec"], "branches": [1]}}),
+    }
+    path.write_text(texts[damage])
+    again = open_evaluator().evaluate(network(0, 1))
+    assert again.curve == before.curve
+    assert json.loads(path.read_text())["curve"] == record["curve"]
+    assert len(trained) == 2  # the branches were kept
+
+
+def test_a_damaged_branch_is_named(open_evaluator, network, tmp_path):
+    open_evaluator().evaluate(network(0))
+    (path,) = (tmp_path / "run" / "branches").iterdir()
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(RunError, match=rf"{path.name} is damaged .*: delete it and run the same search again"):
+        open_evaluator().evaluate(network(0, 1))
+
+
+@pytest.mark.parametrize("regime", ["disjoint", "mixed"])
+def test_weights_that_were_deleted_are_trained_again(open_evaluator, network, trained, tmp_path, regime):
+    """What the message about a damaged file promises."""
+    evaluator = open_evaluator(regime__name=regime)
+    before = evaluator.evaluate(network(0, regime=regime))
+    store = "branches" if regime == "disjoint" else "networks"
+    (path,) = (tmp_path / "run" / store).iterdir()
+    path.unlink()
+    again = open_evaluator(regime__name=regime).evaluate(network(0, regime=regime))
+    assert path.exists()
+    assert len(trained) == 2
+    assert again.curve == before.curve
