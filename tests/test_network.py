@@ -134,6 +134,15 @@ def test_what_lies_behind_an_exit_or_is_off_is_not_executed(thresholds, exit_, a
     assert segments == at_segments
 
 
+def test_a_confidence_that_equals_the_threshold_leaves():
+    network = new_network("0")
+    for parameter in network.branches[0][-1][-1].parameters():
+        nn.init.zeros_(parameter)  # each of the 4 classes gets exactly a quarter
+    above = float(np.nextafter(np.float32(0.25), np.float32(1)))
+    for threshold, exit_ in ((0.25, 0), (above, 1)):
+        assert network.predict(IMAGES[:3], Policy("max-probability", (threshold,))).exits.tolist() == [exit_] * 3
+
+
 def test_samples_that_left_are_not_computed_further():
     network = new_network("0")
     sure = build_confidence("margin")(network(IMAGES)[0])
