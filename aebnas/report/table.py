@@ -1,0 +1,136 @@
+"""The front as a table for people, as CSV and as JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from aebnas.report.describe import exits_text, number, percent, shares_text, times
+from aebnas.report.front import Front, Row, thin
+from aebnas.run import COLUMNS, Run
+
+Cell = Callable[[Row], str]
+PICK_MARK = "*"
+_SHOWN: tuple[tuple[str, str, Cell], ...] = (
+    ("exits", "exits", exits_text),
+    ("shares\n%", "exit_shares", shares_text),
+    ("val\n%", "accuracy_val", lambda row: percent(row["accuracy_val"])),
+    ("test\n%", "accuracy_test", lambda row: percent(row["accuracy_test"])),
+    ("MACs\nM", "macs_mean", lambda row: number(row["macs_mean"] / 1e6)),
+    ("pred.\nms", "latency_ms_mean", lambda row: number(row["latency_ms_mean"])),
+    ("meas.\nms", "latency_ms_measured", lambda row: number(row["latency_ms_measured"])),
+    ("meas.\nspeedup", "speedup_measured", lambda row: times(row.get("speedup_measured"))),
+)
+
+
+def columns(front: Front) -> list[tuple[str, Cell]]:
+    """Return headings and what stands below them; columns that nothing is known of are left out."""
+    shown = [(heading, cell) for heading, column, cell in _SHOWN if front.knows(column)]
+    return [("id", lambda row: f"{PICK_MARK} {row['id']}" if row is front.pick else f"  {row['id']}"), *shown]
+
+
+def sections(front: Front, limit: int) -> list[tuple[str, list[Row]]]:
+    """Return titled groups of rows: finalists, static baselines, at most ``limit`` others of the front."""
+    groups = [
+        ("finalists", front.finalists),
+        ("static", front.statics),
+        ("other points", thin(front.rest, limit)),
+    ]
+    return [(title, rows) for title, rows in groups if rows]
+
+
+def notes(front: Front, limit: int) -> list[str]:
+    """Return what a reader of the table must know of its numbers, a sentence each."""
+    lines = [
+        f"{PICK_MARK} default pick: the cheapest finalist that keeps the backbone's validation accuracy, if any does."
+    ]
+    lines.append(
+        "shares: validation samples that leave at each exit, the final one last; exits switched off are left out."
+    )
+    lines.append(
+        "val: thresholds and networks were chosen on it, so it flatters; test: scored once, finalists and baselines."
+    )
+    if front.knows("latency_ms_mean"):
+        lines.append("pred. ms: sum of measured blocks, batch 1.")
+    if front.knows("latency_ms_measured"):
+        lines[-1] += " meas. ms: the exported ONNX file, on the machine that searched."
+        lines.append("speedup: against the backbone measured in turns with it; the backbone's own shows the noise.")
+    hidden = len(front.rest) - len(thin(front.rest, limit))
+    if hidden:
+        lines.append(f"{hidden} more points of the front are not shown: `aebnas front --format csv` has them all.")
+    return lines
+
+
+def front_table(run: Run, *, limit: int = 12) -> Table:
+    """Return the front as a table: finalists, static baselines, and at most ``limit`` other points.
+
+    Raises:
+        RunError: there is no front yet, or it is damaged.
+    """
+    front = Front.of(run)
+    shown = columns(front)
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        caption=Text("\n".join(notes(front, limit))),
+        caption_justify="left",
+        caption_style="",
+    )
+    for heading, _ in shown:
+        # Only the exits may be folded: a number over two lines would be unreadable.
+        kind = {"id": {"no_wrap": True}, "exits": {"overflow": "fold", "min_width": 18}}
+        table.add_column(heading, **kind.get(heading, {"justify": "right", "no_wrap": True}))  # type: ignore[arg-type]
+    for title, rows in sections(front, limit):
+        table.add_section()
+        table.add_row(Text(title, style="italic"))
+        for row in rows:
+            table.add_row(
+                *(Text(cell(row)) for _, cell in shown),
+                style="bold" if row is front.pick else None,
+            )
+    return table
+
+
+def print_front(run: Run, console: Console, *, limit: int = 12) -> None:
+    """Print :func:`front_table` on ``console``.
+
+    Raises:
+        RunError: there is no front yet, or it is damaged.
+    """
+    console.print(front_table(run, limit=limit))
+
+
+def front_json(run: Run) -> str:
+    """Return all rows of the front as a JSON list of objects; what is not known is null.
+
+    Raises:
+        RunError: there is no front yet, or it is damaged.
+    """
+    return json.dumps([_plain(row) for row in run.rows], indent=2) + "\n"
+
+
+def front_csv(run: Run) -> str:
+    """Return all rows of the front as CSV; lists stand in their cell as JSON, what is not known is empty.
+
+    Raises:
+        RunError: there is no front yet, or it is damaged.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for row in run.rows:
+        plain = _plain(row).items()
+        writer.writerow({name: json.dumps(value) if isinstance(value, list) else value for name, value in plain})
+    return text.getvalue()
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    return {name: row.get(name) for name in COLUMNS}
