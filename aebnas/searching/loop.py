@@ -17,7 +17,7 @@ from aebnas.searching.choice import CostLimits, choose_point, objective_values
 from aebnas.searching.evaluation import Evaluation, StaticPoint
 from aebnas.searching.evaluator import Evaluator
 from aebnas.searching.frontier import Reference
-from aebnas.searching.study import HYPERVOLUME, SPEC, VIOLATIONS, begin, finished, sample
+from aebnas.searching.study import FAILURE, HYPERVOLUME, SPEC, VIOLATIONS, begin, finished, sample
 from aebnas.spaces.genome import Genome
 
 logger = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ def _one_trial(
     archive.add(evaluation)
     trial.set_user_attr(HYPERVOLUME, archive.hypervolume())
     if evaluation.failure is not None:
-        trial.set_user_attr("failure", evaluation.failure)
+        trial.set_user_attr(FAILURE, evaluation.failure)
         logger.warning("candidate %s failed: %s", evaluation.id, evaluation.failure)
         trial.set_user_attr(SPEC, spec.to_json())
         study.tell(trial, state=TrialState.FAIL)

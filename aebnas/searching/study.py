@@ -21,7 +21,7 @@ from aebnas.spaces.genome import Genome, starting_points
 
 logger = logging.getLogger(__name__)
 STUDY = "aebnas"
-VIOLATIONS, HYPERVOLUME, SPEC = "violations", "hypervolume", "spec"
+VIOLATIONS, HYPERVOLUME, SPEC, FAILURE = "violations", "hypervolume", "spec", "failure"
 # Trade-offs of the first trials: one in the middle for each known shape.
 _START_TRADE_OFF = 0.5
 
@@ -94,6 +94,6 @@ def sample(trial: Trial, genome: Genome) -> tuple[dict[str, str], float]:
 
 
 def finished(study: optuna.Study) -> int:
-    """Return how many trials have come to an end, well or not, lost ones left out."""
+    """Return how many trials have come to an end, well or with a failed candidate; lost ones are left out."""
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
-    return sum(1 for trial in trials if SPEC in trial.user_attrs)
+    return sum(1 for trial in trials if trial.state == TrialState.COMPLETE or FAILURE in trial.user_attrs)
