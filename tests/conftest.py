@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from aebnas.data.load import load_data
 from aebnas.data.settings import DataSettings
@@ -21,6 +24,13 @@ from aebnas.run_folder import RunFolder
 from aebnas.searching.search import search
 
 torch.set_num_threads(1)
+
+
+@event.listens_for(Engine, "connect")
+def _do_not_wait_for_the_disk(connection: sqlite3.Connection, _: object) -> None:
+    """A study commits every gene; waiting each time until it is on the disk would be most of the time of the tests."""
+    connection.execute("PRAGMA synchronous=OFF")
+
 
 CLASSES = 4
 SPACE = """\

@@ -1,0 +1,375 @@
+"""Whole searches: what they find, and what they do when something goes wrong on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import optuna
+import pytest
+import torch
+from optuna.trial import TrialState
+from torch.utils.data import TensorDataset
+
+import aebnas
+from aebnas.backbones.build import build_backbone
+from aebnas.costs.macs import count_macs
+from aebnas.data.splits import TensorSplit
+from aebnas.errors import ExperimentError, RunError, TrainingError
+from aebnas.experiment import SAMPLERS, Experiment
+from aebnas.export.session import EarlyExitSession
+from aebnas.rebuild import rebuild
+from aebnas.run import Run
+from aebnas.searching import evaluator as evaluator_module
+from aebnas.searching import finalists as finalists_module
+from aebnas.searching import search as search_module
+from aebnas.searching.search import search
+
+VARYING = ("latency_ms_measured", "backbone_ms_measured", "speedup_measured")
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Every branch that is trained, as (specification, epochs)."""
+    calls, real = [], evaluator_module.train_branch
+
+    def spy(spec, features, backbone, regime, training, **options):
+        calls.append((spec.key, training.epochs))
+        return real(spec, features, backbone, regime, training, **options)
+
+    monkeypatch.setattr(evaluator_module, "train_branch", spy)
+    return calls
+
+
+def fail_in_training(monkeypatch, when, error):
+    real = evaluator_module.train_branch
+
+    def train(spec, features, backbone, regime, training, **options):
+        if when(spec, training):
+            raise error
+        return real(spec, features, backbone, regime, training, **options)
+
+    monkeypatch.setattr(evaluator_module, "train_branch", train)
+
+
+def study_of(run):
+    return optuna.load_study(study_name="aebnas", storage=f"sqlite:///{run.folder.study_file}")
+
+
+def exported_accuracy(run, point, split):
+    images = torch.cat([batch.images for batch in split.batches(512)]).numpy()
+    predicted = EarlyExitSession(run.folder.exports / point["id"]).run(images, mode="staged")
+    return float((predicted.labels == split.labels.numpy()).mean())
+
+
+def check_verified(run):
+    """Finalists and static networks: the accuracies of their rows are those of their exported files."""
+    data = run.prepared().data
+    verified = [row for row in run.rows if row["finalist"] or row["static"]]
+    for row in verified:
+        for column, split in (("accuracy_test", data.test), ("accuracy_val", data.validation)):
+            assert row[column] == pytest.approx(exported_accuracy(run, row, split), abs=1 / len(split) + 1e-6), row[
+                "id"
+            ]
+    return verified
+
+
+def test_finalists_and_static_networks_are_what_their_files_are(finished):
+    verified = check_verified(finished)
+    assert sum(row["finalist"] for row in verified) >= 2
+    assert {row["id"].partition("-")[0] for row in verified if row["static"]} == {"backbone", "cut"}
+    assert all(row["accuracy_test"] is None for row in finished.rows if row not in verified)
+    assert all(row["latency_ms_measured"] is None for row in finished.rows)  # the device is not here
+
+
+def test_mean_macs_are_exit_shares_times_what_is_executed(finished):
+    backbone = finished.prepared().backbone
+    names = [point.name for point in backbone.attach_points]
+    early = [row for row in finished.rows if not row["static"]]
+    for row in early:
+        network = rebuild(row, finished.prepared(), finished.folder)
+        passed, mean = 0.0, 0.0
+        exits = zip(row["exits"], network.branches, row["thresholds"], row["exit_shares"], strict=False)
+        for spec, branch, threshold, share in exits:
+            if threshold is not None:
+                point = names.index(spec["attach"])
+                passed += count_macs(branch, backbone.attach_points[point].shape).macs
+                mean += share * (count_macs(backbone.span(0, point + 1), backbone.input_shape).macs + passed)
+        mean += row["exit_shares"][-1] * (count_macs(backbone.span(0, 3), backbone.input_shape).macs + passed)
+        assert row["macs_mean"] == pytest.approx(mean)
+
+
+def test_the_test_split_is_not_read_before_the_finalists(toy_data, toy_experiment, tmp_path, monkeypatch):
+    class Sealed(TensorSplit):
+        broken = False
+
+        def __getattribute__(self, name):
+            if name in ("images", "labels", "batches", "subset", "raw") and not Sealed.broken:
+                raise AssertionError("the test split was read")
+            return super().__getattribute__(name)
+
+    def unseal(*args, **options):
+        Sealed.broken = True
+        return real(*args, **options)
+
+    test = object.__new__(Sealed)
+    test.__dict__.update(toy_data.test.__dict__)
+    real = search_module.verify
+    values = toy_experiment().model_dump() | {"datasets": dataclasses.replace(toy_data, test=test)}
+    with pytest.raises(AssertionError, match="the test split was read"):
+        test.labels
+    monkeypatch.setattr(search_module, "verify", unseal)
+    assert search(Experiment(**values), run_dir=tmp_path / "run").rows
+    assert Sealed.broken
+
+
+def test_the_same_seed_finds_the_same_front(finished, toy_experiment, tmp_path):
+    again = search(toy_experiment(), run_dir=tmp_path / "run")
+    assert again.rows == finished.rows
+
+
+def test_searching_again_trains_nothing_and_keeps_the_front(copied, toy_experiment, trained):
+    before = copied.rows
+    again = search(toy_experiment(), run_dir=copied.folder.path)
+    assert trained == []
+    assert again.rows == before
+
+
+def test_a_search_goes_on_with_more_trials(copied, toy_experiment, trained):
+    earlier = study_of(copied).trials
+    before = copied.summary()
+    more = search(toy_experiment(search__trials=7), run_dir=copied.folder.path)
+    trials = study_of(more).trials
+    assert [(t.params, t.values) for t in trials[:4]] == [(t.params, t.values) for t in earlier]
+    assert sum(trial.state == TrialState.COMPLETE for trial in trials) == 7
+    assert more.summary()["hypervolume"] >= before["hypervolume"] - 1e-9
+    assert more.experiment.search.trials == 7
+    # What was trained before, with as many epochs, is not trained again.
+    assert len(set(trained)) == len(trained)
+    volumes = [trial.user_attrs["hypervolume"] for trial in trials]
+    assert volumes == sorted(volumes)
+
+
+def test_an_interrupted_search_goes_on(toy_experiment, finished, tmp_path, monkeypatch, trained):
+    spec_count = []
+    with monkeypatch.context() as patch:
+        fail_in_training(patch, lambda *_: spec_count.append(1) or len(spec_count) == 4, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            search(toy_experiment(), run_dir=tmp_path / "run")
+    done = len(trained)
+    assert done == 3
+    with pytest.raises(RunError, match="has no front yet"):
+        Run(tmp_path / "run").rows
+    run = search(toy_experiment(), run_dir=tmp_path / "run")
+    trials = study_of(run).trials
+    assert [trial.state for trial in trials if trial.state not in (TrialState.COMPLETE, TrialState.WAITING)] == [
+        TrialState.FAIL
+    ]
+    assert sum(trial.state == TrialState.COMPLETE for trial in trials) == 4
+    assert len(set(trained)) == len(trained)
+    check_verified(run)
+
+
+def test_an_interruption_among_the_finalists_costs_no_training(
+    toy_experiment, tmp_path, monkeypatch, trained, finished
+):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finalists_module, "export_row", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            search(toy_experiment(), run_dir=tmp_path / "run")
+    trained.clear()
+    assert search(toy_experiment(), run_dir=tmp_path / "run").rows == finished.rows
+    assert trained == []
+
+
+def test_a_failing_candidate_is_recorded_and_the_search_goes_on(toy_experiment, tmp_path, monkeypatch):
+    fail_in_training(monkeypatch, lambda spec, _: spec.layers, TrainingError("the loss is nan"))
+    run = search(toy_experiment(search__trials=5), run_dir=tmp_path / "run")
+    trials = study_of(run).trials
+    failed = [trial for trial in trials if trial.state == TrialState.FAIL]
+    assert failed
+    assert all(trial.user_attrs["failure"] == "the loss is nan" for trial in failed)
+    assert len([trial for trial in trials if trial.state == TrialState.COMPLETE]) + len(failed) == 5
+    assert run.summary()["failed"] >= 1
+    assert not any(spec["layers"] for row in run.rows for spec in row["exits"])
+
+
+def test_where_every_candidate_fails_the_reason_is_told(toy_experiment, tmp_path, monkeypatch):
+    fail_in_training(monkeypatch, lambda *_: True, TrainingError("the loss is nan: lower the learning rate"))
+    with pytest.raises(RunError, match="every candidate failed; the first reason: the loss is nan"):
+        search(toy_experiment(search__trials=2), run_dir=tmp_path / "run")
+
+
+def test_a_finalist_that_fails_to_retrain_leaves_the_front_standing(toy_experiment, tmp_path, monkeypatch):
+    fail_in_training(monkeypatch, lambda _, training: training.epochs == 4, TrainingError("the loss is nan"))
+    run = search(toy_experiment(), run_dir=tmp_path / "run")
+    assert not any(row["finalist"] for row in run.rows)
+    assert any(not row["static"] for row in run.rows)
+    assert run.export(run.pick(), tmp_path / "out")
+
+
+@pytest.fixture
+def limited_device(tmp_path):
+    def make(**limits):
+        path = tmp_path / "limited.yaml"
+        path.write_text(f"name: limited\ndescription: d\nconnection: none\nlimits: {json.dumps(limits)}\n")
+        return str(path)
+
+    return make
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_searches_within_limits(toy_experiment, tmp_path, limited_device, sampler):
+    device = limited_device(macs_m=0.018)
+    run = search(
+        toy_experiment(search__sampler=sampler, search__trials=4, search__finalists=1, device=device),
+        run_dir=tmp_path / "run",
+    )
+    early = [row for row in run.rows if not row["static"]]
+    assert any(row["finalist"] for row in early)
+    assert all(row["macs_mean"] <= 18_000 for row in early)
+    assert all("violations" in trial.user_attrs for trial in study_of(run).trials)
+
+
+def test_limits_that_nothing_meets_name_the_nearest_and_what_to_relax(toy_experiment, tmp_path, limited_device):
+    with pytest.raises(RunError) as caught:
+        search(toy_experiment(search__trials=2, device=limited_device(macs_m=0.001)), run_dir=tmp_path / "run")
+    nearest = min(
+        point["costs"][0]
+        for path in (tmp_path / "run" / "evaluations").iterdir()
+        for point in json.loads(path.read_text())["curve"]
+    )
+    message = str(caught.value)
+    assert "no candidate meets the limits" in message
+    assert f"macs_m {nearest / 1e6:.4g} against a limit of 0.001" in message
+    assert "relax limits.macs_m" in message
+
+
+@pytest.mark.parametrize("rule", ["at-most", "two-sided"])
+def test_a_target_is_what_trials_report(toy_experiment, tmp_path, rule):
+    experiment = toy_experiment(search__target={"cost": "macs", "value": 17_000.0, "rule": rule}, search__trials=2)
+    run = search(experiment, run_dir=tmp_path / "run")
+    for trial in study_of(run).trials:
+        accuracy, macs = trial.values
+        assert 0 < accuracy < 1
+        assert macs <= 17_000 or rule == "two-sided"
+    assert run.rows
+
+
+def test_latency_of_a_device_that_is_not_here_is_refused_before_any_work(toy_experiment, tmp_path):
+    with pytest.raises(
+        ExperimentError, match=r"latency_ms can be no objective.*set search\.objectives to \[accuracy, m"
+    ):
+        search(toy_experiment(search__objectives=["accuracy", "latency_ms"]), run_dir=tmp_path / "run")
+    assert not (tmp_path / "run" / "backbone.pt").exists()
+
+
+def test_a_search_on_this_machine_measures(toy_experiment, tmp_path):
+    experiment = toy_experiment(device="local", search__objectives=["accuracy", "latency_ms"], search__trials=2)
+    run = search(experiment, run_dir=tmp_path / "run")
+    assert all(row["latency_ms_mean"] > 0 for row in run.rows)
+    measured = [row for row in run.rows if row["latency_ms_measured"] is not None]
+    assert {row["id"] for row in measured} == {row["id"] for row in check_verified(run)}
+    assert all(row["latency_ms_measured"] > 0 and row["backbone_ms_measured"] > 0 for row in measured)
+
+
+@pytest.mark.parametrize("regime", ["joint", "mixed"])
+def test_a_regime_that_moves_the_backbone_is_searched_and_exported(toy_experiment, tmp_path, regime):
+    run = search(toy_experiment(regime__name=regime, search__trials=2), run_dir=tmp_path / "run")
+    verified = check_verified(run)
+    assert any(row["finalist"] and "network" in row["weights"] for row in verified)
+    assert all(row["regime"] == regime for row in run.rows if not row["static"])
+    cut = next(row for row in verified if row["static"] and row["cut"] is not None)
+    out = run.export(cut, tmp_path / "out")  # a branch of a network that has its own copy of the backbone
+    assert EarlyExitSession(out).num_exits == 1
+
+
+def test_features_outside_the_budget_find_the_same_networks(finished, toy_experiment, tmp_path):
+    run = search(toy_experiment(cache_gib=0.0), run_dir=tmp_path / "run")
+    kept, computed = ({row["id"]: row["accuracy_val"] for row in r.rows if row["static"]} for r in (finished, run))
+    assert computed["backbone"] == kept["backbone"]
+    assert max(computed.values()) == pytest.approx(max(kept.values()), abs=0.05)
+
+
+def test_own_model_and_data(toy_data, toy_experiment, tmp_path):
+    def dataset(split):
+        return TensorDataset(torch.cat([batch.images for batch in split.batches(512)]), split.labels)
+
+    torch.manual_seed(0)
+    model = build_backbone(toy_experiment().backbone, num_classes=4, input_shape=(1, 8, 8))
+    values = toy_experiment(search__trials=2).model_dump()
+    bundle = aebnas.bundle_from_datasets(dataset(toy_data.train), dataset(toy_data.test), classes=("a", "b", "c", "d"))
+    experiment = aebnas.Experiment(**{**values, "model": model, "datasets": bundle})
+    run = aebnas.search(experiment, run_dir=tmp_path / "run")
+    check_verified(run)
+    session = EarlyExitSession(run.export(run.pick(), tmp_path / "out"))
+    assert session.classes == ("a", "b", "c", "d")
+    # From the folder alone: what is ready can be had, the rest needs the objects.
+    alone = Run(tmp_path / "run")
+    alone.export(alone.pick(), tmp_path / "ready")
+    rest = next(row for row in alone.rows if not row["finalist"] and not row["static"])
+    with pytest.raises(RunError, match="came from Python"):
+        alone.export(rest, tmp_path / "rest")
+    run.export(rest, tmp_path / "rest")
+    with pytest.raises(RunError, match="came from Python"):
+        search(Experiment.from_yaml(tmp_path / "run" / "experiment.yaml"), run_dir=tmp_path / "run")
+
+
+def test_another_experiment_does_not_search_in_the_same_folder(copied, toy_experiment):
+    before = copied.folder.experiment_file.read_text()
+    with pytest.raises(RunError, match=r"holds a run whose regime\.training\.lr differs"):
+        search(toy_experiment(regime__training__lr=0.5), run_dir=copied.folder.path)
+    assert copied.folder.experiment_file.read_text() == before
+
+
+def test_a_second_search_on_the_folder_is_told_who_is_first(copied, toy_experiment):
+    with copied.folder.lock(), pytest.raises(RunError, match=r"is being searched by process \d+"):
+        search(toy_experiment(), run_dir=copied.folder.path)
+
+
+def test_a_damaged_database_is_named_and_costs_no_training_when_deleted(copied, toy_experiment, trained):
+    path = copied.folder.study_file
+    path.write_bytes(path.read_bytes()[:30_000])
+    with pytest.raises(RunError, match=r"study\.db cannot be used .*delete this one file"):
+        search(toy_experiment(), run_dir=copied.folder.path)
+    path.unlink()
+    before = copied.rows
+    assert search(toy_experiment(), run_dir=copied.folder.path).rows == before
+    assert trained == []
+
+
+def test_damaged_evaluations_are_made_again(copied, toy_experiment, trained):
+    for path in copied.folder.evaluations.iterdir():
+        path.write_text(path.read_text()[:50])
+    before = copied.rows
+    assert search(toy_experiment(), run_dir=copied.folder.path).rows == before
+    assert trained == []  # from the branches that are kept
+
+
+@pytest.mark.parametrize("kind", ["backbone", "branch"])
+def test_damaged_weights_are_named_and_made_again_when_deleted(copied, toy_experiment, kind):
+    point = copied.pick()
+    path = copied.folder.backbone_file
+    if kind == "branch":
+        path = copied.folder.branches.path(point["weights"]["branches"][0])
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(RunError, match=rf"{path.name} is damaged .*delete it and run the same search again"):
+        search(toy_experiment(), run_dir=copied.folder.path)
+    path.unlink()
+    before = copied.rows
+    assert search(toy_experiment(), run_dir=copied.folder.path).rows == before
+
+
+def test_no_trial_starts_after_the_time_is_up(copied, toy_experiment, trained):
+    search(toy_experiment(search__trials=50, search__timeout=1e-9), run_dir=copied.folder.path)
+    assert trained == []
+    assert len(study_of(copied).trials) == 4
+
+
+def test_an_experiment_file_is_searched_by_its_path(finished, tmp_path):
+    run = search(finished.folder.experiment_file, run_dir=tmp_path / "run")
+    np.testing.assert_equal(run.rows, finished.rows)
