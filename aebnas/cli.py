@@ -8,16 +8,22 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import click
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from aebnas.errors import AebnasError, InputError
 
+try:
+    from typer import TyperException as UsageProblem
+except ImportError:  # typer brought its own exceptions when it stopped using click
+    from click import ClickException as UsageProblem  # type: ignore[no-redef, import-not-found, unused-ignore]
+
 # torch takes a second to import: verbs import what they need, so that --help and mistakes answer at once.
-out = Console()
-err = Console(stderr=True)
+# Into a file or a pipe a table may be wide: nobody folds it there.
+PIPED_WIDTH = 160
+out = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
+err = Console(stderr=True, width=None if sys.stderr.isatty() else PIPED_WIDTH)
 app = typer.Typer(no_args_is_help=True, add_completion=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
 device_app = typer.Typer(no_args_is_help=True, help="Hardware profiles: the devices that networks are searched for.")
 app.add_typer(device_app, name="device")
@@ -283,17 +289,18 @@ def main(arguments: list[str] | None = None) -> int:
     given = [*(["--debug"] if debug else []), *(word for word in given if word != "--debug")]
     try:
         code = app(given, standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
+    except UsageProblem as error:
+        err.print(f"[red]error:[/red] {_escaped(error.format_message())} (see aebnas --help)", soft_wrap=True)
         return EXIT_INPUT
-    except (KeyboardInterrupt, click.Abort):
-        err.print("interrupted: the same command goes on where this one stopped")
-        return EXIT_INTERRUPTED
+    except (KeyboardInterrupt, typer.Abort):
+        code = EXIT_INTERRUPTED
     except AebnasError as error:
         if debug:
             err.print_exception()
         err.print(f"[red]error:[/red] {_escaped(str(error))}", soft_wrap=True, highlight=False)
         return EXIT_INPUT if isinstance(error, InputError) else EXIT_FAILED
+    if code == EXIT_INTERRUPTED:
+        err.print("interrupted: the same command goes on where this one stopped")
     return code if isinstance(code, int) else 0
 
 

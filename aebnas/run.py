@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -157,13 +160,30 @@ class Run:
     @staticmethod
     def write_front(folder: RunFolder, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write ``front.csv`` and ``front.json``."""
-        frame = pd.DataFrame(rows).reindex(columns=list(COLUMNS))
-        write_text(folder.front_csv, frame.to_csv(index=False))
+        write_text(folder.front_csv, as_csv(rows))
         write_json(folder.front_file, list(rows))
 
     def _default_floor(self, rows: Sequence[Mapping[str, Any]]) -> float:
-        backbone = next(row for row in rows if row["id"] == "backbone")
+        backbone = next((row for row in rows if row["id"] == "backbone"), None)
+        if backbone is None:
+            raise RunError(f"{self.folder.front_file} has no backbone: delete it and run the same search again")
         return float(backbone["accuracy_val"]) - self.experiment.search.accuracy_drop
+
+
+def plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns of a row that are for users; what is not known is None."""
+    return {name: row.get(name) for name in COLUMNS}
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows as CSV; lists stand in their cell as JSON, what is not known is empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        cells = plain(row).items()
+        writer.writerow({name: json.dumps(value) if isinstance(value, list) else value for name, value in cells})
+    return text.getvalue()
 
 
 def _cost(row: Mapping[str, Any]) -> float:

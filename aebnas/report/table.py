@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable
-from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -15,7 +12,7 @@ from rich.text import Text
 
 from aebnas.report.describe import exits_text, number, percent, shares_text, times
 from aebnas.report.front import Front, Row, thin
-from aebnas.run import COLUMNS, Run
+from aebnas.run import Run, as_csv, plain
 
 Cell = Callable[[Row], str]
 PICK_MARK = "*"
@@ -114,7 +111,7 @@ def front_json(run: Run) -> str:
     Raises:
         RunError: there is no front yet, or it is damaged.
     """
-    return json.dumps([_plain(row) for row in run.rows], indent=2) + "\n"
+    return json.dumps([plain(row) for row in run.rows], indent=2) + "\n"
 
 
 def front_csv(run: Run) -> str:
@@ -123,14 +120,4 @@ def front_csv(run: Run) -> str:
     Raises:
         RunError: there is no front yet, or it is damaged.
     """
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for row in run.rows:
-        plain = _plain(row).items()
-        writer.writerow({name: json.dumps(value) if isinstance(value, list) else value for name, value in plain})
-    return text.getvalue()
-
-
-def _plain(row: Row) -> dict[str, Any]:
-    return {name: row.get(name) for name in COLUMNS}
+    return as_csv(run.rows)

@@ -1,0 +1,300 @@
+"""The command line: exit codes, messages, formats, and the README's own path."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from aebnas import cli
+from aebnas.experiment import Experiment
+
+# The contract's keys of `front --format json` and `evaluate --json`.
+FRONT_KEYS = {
+    "id",
+    "exits",
+    "regime",
+    "confidence",
+    "thresholds",
+    "exit_shares",
+    "accuracy_val",
+    "accuracy_test",
+    "macs_mean",
+    "latency_ms_mean",
+    "latency_ms_measured",
+    "static",
+}
+EVALUATE_KEYS = {
+    "accuracy",
+    "samples",
+    "exit_shares",
+    "latency_ms",
+    "backbone_accuracy",
+    "backbone_latency_ms",
+    "speedup",
+}
+VERBS = [
+    "search",
+    "front",
+    "export",
+    "evaluate",
+    "plot",
+    "report",
+    "list",
+    "device list",
+    "device show",
+    "device measure",
+]
+
+
+@pytest.fixture(scope="module")
+def experiment_file(tmp_path_factory):
+    experiment = Experiment.embedded().override(
+        {
+            "name": "small",
+            "backbone.options": {"depth": 8, "width": 8},
+            "backbone_training.epochs": 4,
+            "regime.training.epochs": 2,
+            "regime.final_epochs": 2,
+            "search.trials": 5,
+            "search.finalists": 2,
+        }
+    )
+    path = tmp_path_factory.mktemp("experiment") / "small.yaml"
+    path.write_text(experiment.to_yaml())
+    return path
+
+
+@pytest.fixture(scope="module")
+def run_dir(experiment_file, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    assert cli.main(["search", str(experiment_file), "--run-dir", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def export_dir(run_dir, tmp_path_factory):
+    out = tmp_path_factory.mktemp("exports") / "onnx"
+    assert cli.main(["export", str(run_dir), "--out", str(out)]) == 0
+    return out
+
+
+def one_error(capsys, arguments):
+    code = cli.main(arguments)
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    return code, " ".join(captured.err.split())
+
+
+def test_a_search_leaves_what_the_design_promises(run_dir):
+    for name in ("experiment.yaml", "study.db", "backbone.pt", "branches", "evaluations", "latency", "export", "plots"):
+        assert (run_dir / name).exists(), name
+    assert (run_dir / "front.csv").exists()
+    assert (run_dir / "plots" / "pareto.png").stat().st_size > 10_000
+
+
+def test_a_search_says_which_commands_come_next(run_dir, experiment_file, capsys):
+    assert cli.main(["search", str(experiment_file), "--run-dir", str(run_dir)]) == 0
+    printed = capsys.readouterr().out
+    assert f"aebnas export {run_dir}" in printed
+    assert "aebnas evaluate" in printed
+
+
+def test_front_as_json_has_the_contracts_keys(run_dir, capsys):
+    assert cli.main(["front", str(run_dir), "--format", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert all(FRONT_KEYS <= row.keys() for row in rows)
+    backbone = next(row for row in rows if row["id"] == "backbone")
+    assert backbone["static"] is True
+    assert backbone["accuracy_test"] is not None
+    for row in rows:
+        if row["finalist"]:
+            assert row["accuracy_test"] is not None
+            assert row["latency_ms_measured"] > 0
+        for branch in row["exits"]:
+            assert branch.keys() == {"attach", "layers", "head"}
+
+
+def test_front_as_csv_has_a_line_per_row(run_dir, capsys):
+    cli.main(["front", str(run_dir), "--format", "json"])
+    rows = json.loads(capsys.readouterr().out)
+    assert cli.main(["front", str(run_dir), "--format", "csv"]) == 0
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert lines[0].startswith("id,")
+    assert len(lines) == len(rows) + 1
+
+
+def test_evaluate_as_json_has_the_contracts_keys(export_dir, capsys):
+    assert cli.main(["evaluate", str(export_dir), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert EVALUATE_KEYS == result.keys()
+    assert result["latency_ms"].keys() == result["backbone_latency_ms"].keys() == {"mean", "p50", "p95"}
+    assert sum(result["exit_shares"]) == pytest.approx(1.0)
+    assert result["speedup"] == pytest.approx(result["backbone_latency_ms"]["mean"] / result["latency_ms"]["mean"])
+
+
+def test_evaluate_finds_the_accuracy_that_the_front_says(run_dir, export_dir, capsys):
+    cli.main(["evaluate", str(export_dir), "--json"])
+    result = json.loads(capsys.readouterr().out)
+    name = json.loads((export_dir / "manifest.json").read_text())["extra"]["id"]
+    row = next(row for row in json.loads((run_dir / "front.json").read_text()) if row["id"] == name)
+    assert result["accuracy"] == pytest.approx(row["accuracy_test"], abs=1.5 / result["samples"])
+
+
+def test_evaluate_as_table_prints_both_networks(export_dir, capsys):
+    assert cli.main(["evaluate", str(export_dir), "--limit", "50"]) == 0
+    printed = capsys.readouterr().out
+    assert "static backbone" in printed
+    assert "early-exit network" in printed
+
+
+def test_report_and_plot_write_files(run_dir, capsys):
+    assert cli.main(["plot", str(run_dir)]) == 0
+    printed = capsys.readouterr().out.split()
+    assert printed
+    assert all(Path(name).exists() for name in printed)
+    assert cli.main(["report", str(run_dir)]) == 0
+    assert "<html" in (run_dir / "report.html").read_text()
+
+
+def test_device_measure_prints_a_line_per_model(export_dir, capsys):
+    models = [str(export_dir / name) for name in ("model.onnx", "backbone.onnx")]
+    assert cli.main(["device", "measure", *models]) == 0
+    assert capsys.readouterr().out.count("onnx") >= 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("regimes", {"disjoint", "joint", "mixed"}),
+        ("confidences", {"max-probability", "margin", "entropy"}),
+        ("layers", {"conv", "dsconv", "max-pool", "average-pool", "batch-norm", "relu", "hard-swish"}),
+        ("heads", {"pooled-linear", "expand-mix"}),
+        ("backbones", {"resnet", "inverted-residual", "convnet"}),
+        ("datasets", {"digits", "fashion-mnist", "npz", "folder"}),
+        ("spaces", {"aebnas-layers", "aebnas-stages", "compact", "digits"}),
+    ],
+)
+def test_list_prints_names_one_per_line(kind, expected, capsys):
+    assert cli.main(["list", kind]) == 0
+    assert expected <= set(capsys.readouterr().out.split("\n"))
+
+
+def test_device_profiles_are_listed_and_shown(capsys):
+    assert cli.main(["device", "list"]) == 0
+    names = capsys.readouterr().out.split()
+    assert {"local", "raspberry-pi-4", "raspberry-pi-5", "jetson-orin-nano", "cortex-a-phone", "x86-server"} <= set(
+        names
+    )
+    for name in names:
+        assert cli.main(["device", "show", name]) == 0
+        assert yaml.safe_load(capsys.readouterr().out)["name"] == name
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_every_verb_has_an_example(verb, capsys):
+    assert cli.main([*verb.split(), "--help"]) == 0
+    assert "Example:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["search", "missing.yaml"], "missing.yaml does not exist"),
+        (["search", "--device", "raspberry-pi-6"], "did you mean 'raspberry-pi-5'"),
+        (["search", "--accelerator", "tpu"], "accelerator"),
+        (["search", "--trials", "0"], "search.trials"),
+        (["search", "--trials", "many"], "--trials"),
+        (["serach"], "serach"),
+        (["front", "nowhere"], "holds no run"),
+        (["export", "nowhere", "--out", "x"], "holds no run"),
+        (["evaluate", "nowhere"], "manifest.json is missing"),
+        (["plot", "nowhere"], "holds no run"),
+        (["device", "show", "toaster"], "there is no hardware profile 'toaster'"),
+        (["device", "measure", "no.onnx"], "no.onnx is no file"),
+        (["list", "models"], "models"),
+    ],
+)
+def test_wrong_usage_is_one_sentence_and_exit_code_2(arguments, expected, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, message = one_error(capsys, arguments)
+    assert code == 2
+    assert expected in message
+
+
+def test_debug_shows_the_traceback_wherever_it_stands(capsys, tmp_path):
+    assert cli.main(["front", str(tmp_path), "--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_misspelt_key_names_the_key_and_the_nearest(tmp_path, capsys):
+    path = tmp_path / "wrong.yaml"
+    path.write_text("search: {trails: 3}\n")
+    code, message = one_error(capsys, ["search", str(path), "--run-dir", str(tmp_path / "run")])
+    assert code == 2
+    assert "did you mean 'search.trials'" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_device_that_cannot_be_measured_wants_macs(tmp_path, capsys):
+    code, message = one_error(capsys, ["search", "--device", "jetson-orin-nano", "--run-dir", str(tmp_path / "run")])
+    assert code == 2
+    assert "[accuracy, macs]" in message
+
+
+def test_pick_and_limits_do_not_go_together(run_dir, tmp_path, capsys):
+    out = str(tmp_path / "x")
+    code, message = one_error(
+        capsys, ["export", str(run_dir), "--out", out, "--pick", "backbone", "--max-latency-ms", "1"]
+    )
+    assert code == 2
+    assert "--pick" in message
+
+
+def test_every_row_of_the_front_can_be_exported(run_dir, tmp_path, capsys):
+    rows = json.loads((run_dir / "front.json").read_text())
+    kinds = {(row["static"], row["finalist"]): row["id"] for row in rows}
+    for name in kinds.values():
+        out = tmp_path / name
+        assert cli.main(["export", str(run_dir), "--out", str(out), "--pick", name]) == 0
+        assert cli.main(["evaluate", str(out), "--limit", "20", "--json"]) == 0
+    assert len(kinds) >= 2
+    capsys.readouterr()
+
+
+def test_help_and_mistakes_answer_without_torch():
+    code = "import sys; from aebnas.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def test_the_readmes_python_runs(tmp_path, monkeypatch):
+    import torch
+    from sklearn.datasets import load_digits
+    from torch import nn
+    from torch.utils.data import Subset, TensorDataset
+
+    torch.manual_seed(0)
+    digits = load_digits()
+    images = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 16
+    data = TensorDataset(images, torch.tensor(digits.target))
+    net = nn.Sequential(
+        *(nn.Sequential(nn.Conv2d(c, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU()) for c in (1, 16, 16)),
+        nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10)),
+    )
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    (block,) = [code for code in re.findall(r"```python\n(.*?)```", readme, re.S) if "Experiment(" in code]
+    assert len([line for line in block.splitlines() if line.strip()]) <= 10
+    monkeypatch.chdir(tmp_path)
+    names = {
+        "net": net,
+        "train_set": Subset(data, range(300)),
+        "test_set": Subset(data, range(300, 400)),
+        "images": images[300:310].numpy(),
+    }
+    exec(compile(block, "README.md", "exec"), names)
+    assert (tmp_path / "mine-onnx" / "model.onnx").exists()
