@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -70,7 +71,8 @@ def _data(experiment: Experiment) -> DataBundle:
 
 def _model(experiment: Experiment, data: DataBundle) -> nn.Module:
     if experiment.model is not None:
-        return experiment.model
+        # A search freezes and moves its backbone; the user's own object stays as it is.
+        return copy.deepcopy(experiment.model)
     if experiment.backbone.name == CUSTOM:
         raise RunError("this run's model came from Python: use aebnas.Run in Python with the same model")
     seed_everything(experiment.seed)

@@ -56,7 +56,7 @@ class RunFolder:
                     f"{self.path} holds a run whose {key} differs: choose another folder with --run-dir, "
                     "or delete this one"
                 )
-        elif self.path.exists() and any(path.name not in LOCK_FILES for path in self.path.iterdir()):
+        elif self.path.exists() and any(map(_is_foreign, self.path.iterdir())):
             raise RunError(f"{self.path} is not empty and holds no run: choose another folder with --run-dir")
         write_text(self.experiment_file, experiment.to_yaml())
         return experiment
@@ -113,6 +113,11 @@ class RunFolder:
     def write_evaluation(self, key: str, record: dict[str, Any]) -> None:
         """Keep the evaluation of ``key``."""
         write_json(self.evaluations / f"{key}.json", record)
+
+
+def _is_foreign(path: Path) -> bool:
+    """Tell whether a file is none of those that a search may leave before its experiment file is there."""
+    return path.name not in LOCK_FILES and not path.name.startswith(".experiment.yaml.")
 
 
 def _comparable(experiment: Experiment) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def read_trials(run: Run) -> list[FrozenTrial]:
         raise RunError(
             f"{run.folder.study_file} is missing: run the same search again; finished evaluations are not made again"
         )
-    with open_study(run.folder, run.experiment.search, run.experiment.seed, constrained=False) as study:
+    with open_study(run.folder, run.experiment.search, run.experiment.seed) as study:
         return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
 
 

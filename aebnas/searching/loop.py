@@ -17,7 +17,7 @@ from aebnas.searching.choice import CostLimits, choose_point, objective_values
 from aebnas.searching.evaluation import Evaluation, StaticPoint
 from aebnas.searching.evaluator import Evaluator
 from aebnas.searching.frontier import Reference
-from aebnas.searching.study import FAILURE, HYPERVOLUME, SPEC, VIOLATIONS, begin, finished, sample
+from aebnas.searching.study import FAILURE, HYPERVOLUME, SPEC, begin, finished, sample
 from aebnas.spaces.genome import Genome
 
 logger = logging.getLogger(__name__)
@@ -116,7 +116,8 @@ def _one_trial(
         study.tell(trial, state=TrialState.FAIL)
         return
     point = choose_point(evaluation, archive.backbone, settings, limits, trade_off)
-    trial.set_user_attr(VIOLATIONS, limits.violations(evaluation, point))
+    for name, violation in zip(limits.limits, limits.violations(evaluation, point), strict=True):
+        trial.set_constraint(name, violation)
     trial.set_user_attr(SPEC, spec.to_json())
     study.tell(trial, objective_values(evaluation, point, settings))
 

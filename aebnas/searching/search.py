@@ -94,7 +94,7 @@ class _Search:
             confidence=experiment.confidence,
         )
         settings = experiment.search
-        with open_study(folder, settings, experiment.seed, constrained=bool(limits.limits)) as study:
+        with open_study(folder, settings, experiment.seed) as study:
             archive = run_trials(study, genome, evaluator, settings, limits, progress)
         searched_s = time.perf_counter() - start - prepared_s
         rows = self._verified(archive, evaluator, prepared, profile, device)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import optuna
+import sqlalchemy
 from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from aebnas.errors import RunError
@@ -21,32 +22,25 @@ from aebnas.spaces.genome import Genome, starting_points
 
 logger = logging.getLogger(__name__)
 STUDY = "aebnas"
-VIOLATIONS, HYPERVOLUME, SPEC, FAILURE = "violations", "hypervolume", "spec", "failure"
+HYPERVOLUME, SPEC, FAILURE = "hypervolume", "spec", "failure"
 # Trade-offs of the first trials: one in the middle for each known shape.
 _START_TRADE_OFF = 0.5
 
 
-def violations_of(trial: FrozenTrial) -> Sequence[float]:
-    """Return how far a trial is beyond each limit; Optuna's constraints function."""
-    found: list[float] = trial.user_attrs.get(VIOLATIONS, [])
-    return found
-
-
-def make_sampler(settings: SearchSettings, seed: int, *, constrained: bool) -> BaseSampler:
-    """Return the sampler that the settings name."""
-    constraints = violations_of if constrained else None
+def make_sampler(settings: SearchSettings, seed: int) -> BaseSampler:
+    """Return the sampler that the settings name; all but random take a trial's constraints into account."""
     if settings.sampler == "random":
         return optuna.samplers.RandomSampler(seed=seed)
     if settings.sampler == "tpe":
-        return optuna.samplers.TPESampler(seed=seed, multivariate=True, constraints_func=constraints)
+        return optuna.samplers.TPESampler(seed=seed, multivariate=True)
     if settings.sampler == "gp":
-        return optuna.samplers.GPSampler(seed=seed, constraints_func=constraints)
+        return optuna.samplers.GPSampler(seed=seed)
     kind = optuna.samplers.NSGAIISampler if settings.sampler == "nsga2" else optuna.samplers.NSGAIIISampler
-    return kind(population_size=settings.population, seed=seed, constraints_func=constraints)
+    return kind(population_size=settings.population, seed=seed)
 
 
 @contextlib.contextmanager
-def open_study(folder: RunFolder, settings: SearchSettings, seed: int, *, constrained: bool) -> Iterator[optuna.Study]:
+def open_study(folder: RunFolder, settings: SearchSettings, seed: int) -> Iterator[optuna.Study]:
     """Open the study of a run, with every database error told as one that names the file.
 
     The sampler's seed moves on with the number of trials, so that a search that goes on does not repeat itself.
@@ -59,13 +53,13 @@ def open_study(folder: RunFolder, settings: SearchSettings, seed: int, *, constr
     directions = [up if name == "accuracy" else down for name in settings.objectives]
     try:
         study = optuna.create_study(
-            storage=f"sqlite:///{folder.study_file.resolve()}",
+            storage=_storage(folder),
             study_name=STUDY,
             directions=directions,
             load_if_exists=True,
         )
         done = len(study.get_trials(deepcopy=False))
-        study.sampler = make_sampler(settings, seed + done, constrained=constrained)
+        study.sampler = make_sampler(settings, seed + done)
         yield study
     except (SQLAlchemyError, sqlite3.Error, optuna.exceptions.StorageInternalError) as error:
         reason = str(getattr(error, "orig", None) or error.__cause__ or error).splitlines()[0]
@@ -73,6 +67,19 @@ def open_study(folder: RunFolder, settings: SearchSettings, seed: int, *, constr
             f"{folder.study_file} cannot be used ({reason}): free some space, or if it is damaged delete this one "
             "file; finished evaluations are kept beside it and are not made again"
         ) from error
+
+
+def _storage(folder: RunFolder) -> optuna.storages.RDBStorage:
+    """Open the database with a write-ahead log: every gene is a commit of its own, which this makes cheap."""
+    storage = optuna.storages.RDBStorage(f"sqlite:///{folder.study_file.resolve()}")
+
+    @sqlalchemy.event.listens_for(storage.engine, "connect")
+    def configure(connection: sqlite3.Connection, record: object) -> None:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+    storage.engine.dispose()  # what is open already was not configured
+    return storage
 
 
 def begin(study: optuna.Study, genome: Genome) -> None:

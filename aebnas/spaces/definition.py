@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from aebnas.branches.build import make_head, make_layer
 from aebnas.branches.spec import PartSpec
@@ -33,6 +33,10 @@ class SpaceDefinition(Settings):
     layers: dict[str, list[Any]] = Field(default_factory=dict, description="choices of a slot: name -> layers")
     heads: dict[str, Any] = Field(description="choices of the head: name -> head", min_length=1)
 
+    starts: list[list[str]] = Field(
+        default_factory=list, description="branches to begin the search with, each as choices for the slots in order"
+    )
+
     @field_validator("layers")
     @classmethod
     def _known_layers(cls, choices: dict[str, list[Any]]) -> dict[str, list[Any]]:
@@ -49,6 +53,16 @@ class SpaceDefinition(Settings):
         for name, part in choices.items():
             _check_part(part, f"heads.{name}", lambda parsed: make_head(parsed, _ROOMY, 2))
         return choices
+
+    @model_validator(mode="after")
+    def _known_starts(self) -> SpaceDefinition:
+        for number, start in enumerate(self.starts):
+            if len(start) > self.slots:
+                raise ValueError(f"starts.{number} has {len(start)} layers, but a branch has {self.slots} slots")
+            for name in start:
+                if name not in (NONE, *self.layers):
+                    raise ValueError(f"starts.{number}: {unknown_name('choice', name, [NONE, *self.layers])}")
+        return self
 
     def layer_choices(self) -> dict[str, tuple[PartSpec, ...]]:
         """Return every choice of a layer slot, ``none`` first."""

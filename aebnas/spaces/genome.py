@@ -10,6 +10,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from aebnas.backbones.cut import AttachPoint
 from aebnas.branches.build import fits
 from aebnas.branches.spec import BranchSpec, NetworkSpec, PartSpec
@@ -34,6 +36,7 @@ class Genome:
     max_exits: int
     layers: Mapping[str, tuple[PartSpec, ...]]
     heads: Mapping[str, PartSpec]
+    starts: tuple[tuple[str, ...], ...]
     num_classes: int
     regime: str
     confidence: str
@@ -94,25 +97,40 @@ def build_genome(
         usable.append(point)
     if not usable:
         raise SpaceError("no head of the search space fits any attach point: choose another space or attach.modules")
-    return Genome(genes, tuple(usable), space.slots, space.max_exits, layers, heads, num_classes, regime, confidence)
+    return Genome(
+        genes,
+        tuple(usable),
+        space.slots,
+        space.max_exits,
+        layers,
+        heads,
+        tuple(map(tuple, space.starts)),
+        num_classes,
+        regime,
+        confidence,
+    )
 
 
 def starting_points(genome: Genome) -> list[dict[str, str]]:
-    """Return genes of known shapes to begin with: bare heads everywhere, then one layer everywhere.
+    """Return genes to begin with: bare heads, then every start of the space, each at points spread over the backbone.
 
-    Thresholds are tuned for every on/off mask of a network's branches, so a network that has a branch at every
-    point says what each of them is worth.
+    Thresholds are tuned for every on/off mask of a network's branches, so a network with as many branches as are
+    allowed says what each of them is worth.
     """
-    starts = []
-    for layer in (NONE, *[name for name in genome.layers if name != NONE][:1]):
-        values = {}
-        for gene, choices in genome.genes.items():
-            if "_layer" in gene:
-                values[gene] = layer if layer in choices and gene.endswith("_layer0") else NONE
-            else:
-                values[gene] = ON if ON in choices else choices[0]
-        starts.append(values)
-    return starts
+    spread = np.linspace(0, len(genome.points) - 1, min(genome.max_exits, len(genome.points))).round()
+    return [_start(genome, shape, set(spread.astype(int).tolist())) for shape in ((), *genome.starts)]
+
+
+def _start(genome: Genome, shape: Sequence[str], on: set[int]) -> dict[str, str]:
+    values = {}
+    for number in range(len(genome.points)):
+        values[f"exit{number}"] = ON if number in on else OFF
+        for slot in range(genome.slots):
+            gene = f"exit{number}_layer{slot}"
+            wanted = shape[slot] if slot < len(shape) else NONE
+            values[gene] = wanted if wanted in genome.genes[gene] else NONE
+        values[f"exit{number}_head"] = genome.genes[f"exit{number}_head"][0]
+    return values
 
 
 def _fits(point: AttachPoint, layers: tuple[PartSpec, ...], head: PartSpec, num_classes: int) -> bool:

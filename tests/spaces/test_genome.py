@@ -183,17 +183,37 @@ def test_nowhere_to_attach_is_an_error_with_the_fix():
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("space", space_names())
-def test_a_search_starts_from_bare_heads_and_then_one_layer_everywhere(space, backbone):
+def test_a_search_starts_from_bare_heads_and_then_the_spaces_own_branches(space, backbone):
     genome = packaged(space, backbone)
     starts = starting_points(genome)
-    assert len(starts) == 2
+    assert len(starts) == 1 + len(genome.starts)
     for start in starts:
         assert list(start) == list(genome.genes)
         assert all(value in genome.genes[name] for name, value in start.items())
         assert len(genome.decode(start).branches) == min(len(genome.points), genome.max_exits)
-    bare, layered = (genome.decode(start).branches for start in starts)
-    assert all(branch.layers == () for branch in bare)
-    assert layered[0].layers != ()
+    assert all(branch.layers == () for branch in genome.decode(starts[0]).branches)
+    for start in starts[1:]:
+        assert genome.decode(start).branches[0].layers != ()
+
+
+def test_starts_spread_their_exits_from_the_first_point_to_the_last():
+    space = SpaceDefinition(
+        slots=2, max_exits=2, heads={"pooled": "pooled-linear"}, layers={"one": ["relu"]}, starts=[["one"]]
+    )
+    genome = genome_of(space, [(4, 8, 8)] * 5)
+    _, start = starting_points(genome)
+    assert [number for number in range(5) if start[f"exit{number}"] == "on"] == [0, 4]
+    assert start["exit2_layer0"] == "one"
+    assert start["exit2_layer1"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("starts", "message"),
+    [([["one", "one", "one"]], "3 layers"), ([["two"]], "did you mean 'one'"), ([["none", "on"]], "starts.0")],
+)
+def test_a_start_that_the_space_does_not_have_is_refused(starts, message):
+    with pytest.raises(ValueError, match=message):
+        SpaceDefinition(slots=2, heads={"pooled": "pooled-linear"}, layers={"one": ["relu"]}, starts=starts)
 
 
 def test_a_space_without_layers_has_one_start():
