@@ -22,7 +22,17 @@ from aebnas.run_folder import RunFolder
 from aebnas.searching.evaluation import Evaluation
 from aebnas.searching.evaluator import Evaluator
 from aebnas.searching.loop import Archive
-from aebnas.searching.rows import Row, cost_column, exits_early, lossless, point_row, scaled, static_row
+from aebnas.searching.rows import (
+    Row,
+    cost_column,
+    exits_early,
+    lossless,
+    network_key,
+    point_row,
+    scaled,
+    spec_of,
+    static_row,
+)
 from aebnas.training.fit import logits_of
 
 # Test samples whose latency is measured, one at a time; the mean over more would hardly be steadier.
@@ -31,7 +41,7 @@ MOST_TRUNCATED = 6
 
 
 def choose_finalists(rows: Sequence[Row], archive: Archive, experiment: Experiment) -> list[int]:
-    """Return the indices of front rows worth verifying.
+    """Return the indices of front rows worth verifying, each of another network.
 
     First the cheapest that keeps the backbone's validation accuracy, then those that add most hypervolume.
     """
@@ -39,15 +49,16 @@ def choose_finalists(rows: Sequence[Row], archive: Archive, experiment: Experime
     points = [(row["accuracy_val"], row[column]) for row in rows]
     keep = lossless(rows, archive.backbone.accuracy - experiment.search.accuracy_drop, column)
     first = [] if keep is None else [keep]
-    return archive.reference.spread(points, experiment.search.finalists, first) or list(range(len(rows)))[:1]
+    networks = [network_key(row) for row in rows]
+    chosen = archive.reference.spread(points, experiment.search.finalists, first, groups=networks)
+    return chosen or list(range(len(rows)))[:1]
 
 
 def retrain(rows: Sequence[Row], evaluator: Evaluator, progress: Progress) -> list[Evaluation]:
     """Train the networks of ``rows`` with the full budget; a network of several rows is trained once."""
     specs: dict[str, NetworkSpec] = {}
     for row in rows:
-        spec = NetworkSpec.from_json({"branches": row["exits"], **row})
-        specs.setdefault(spec.key, spec)
+        specs.setdefault(network_key(row), spec_of(row))
     finals = []
     with progress.stage("retraining finalists", len(specs)) as stage:
         for spec in specs.values():
@@ -67,7 +78,7 @@ def finalist_rows(
     floor = archive.backbone.accuracy - experiment.search.accuracy_drop
     wishes = {final.spec.key: {floor} for final in finals}
     for row in rows:
-        wishes[NetworkSpec.from_json({"branches": row["exits"], **row}).key].add(row["accuracy_val"])
+        wishes[network_key(row)].add(row["accuracy_val"])
     made: dict[str, Row] = {}
     for final in finals:
         for wish in sorted(wishes[final.spec.key]):

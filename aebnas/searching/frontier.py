@@ -33,16 +33,29 @@ class Reference:
                 best = accuracy
         return area / (self.depth * self.cost)
 
-    def spread(self, points: Sequence[tuple[float, float]], count: int, first: Sequence[int] = ()) -> list[int]:
+    def spread(
+        self,
+        points: Sequence[tuple[float, float]],
+        count: int,
+        first: Sequence[int] = (),
+        *,
+        groups: Sequence[str] | None = None,
+    ) -> list[int]:
         """Return the indices of up to ``count`` points that together dominate most, chosen greedily.
 
-        Greedy choice is within 1 - 1/e of the best subset, hypervolume being submodular. ``first`` are taken before.
+        Greedy choice is within 1 - 1/e of the best subset, hypervolume being submodular. ``first`` are taken before;
+        of points of the same group only one is taken.
         """
         chosen = list(first)[:count]
         while len(chosen) < count:
             covered = [points[i] for i in chosen]
             base = self.hypervolume(covered)
-            gains = [(self.hypervolume([*covered, point]) - base, i) for i, point in enumerate(points)]
+            taken = {groups[i] for i in chosen} if groups else set()
+            gains = [
+                (self.hypervolume([*covered, point]) - base, i)
+                for i, point in enumerate(points)
+                if not groups or groups[i] not in taken
+            ]
             gain, best = max(gains, default=(0.0, -1))
             if gain <= 1e-12:
                 break

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aebnas.branches.spec import BranchSpec
+from aebnas.branches.spec import BranchSpec, NetworkSpec
 from aebnas.exits.curve import OperatingPoint
 from aebnas.exits.dominance import nondominated
 from aebnas.searching.choice import CostLimits
@@ -95,6 +95,16 @@ def scaled(accuracies: Sequence[float]) -> npt.NDArray[np.int64]:
 def exits_early(point: OperatingPoint) -> bool:
     """Tell whether samples leave at different exits; else the network is as good as a static one."""
     return max(point.exit_shares) < 1.0
+
+
+def spec_of(row: Row) -> NetworkSpec:
+    """Return the network that a row which is not static belongs to."""
+    return NetworkSpec.from_json({"branches": row["exits"], **row})
+
+
+def network_key(row: Row) -> str:
+    """Return the key of that network."""
+    return spec_of(row).key
 
 
 def cost_column(name: str) -> str:

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from aebnas.branches.spec import NetworkSpec
 from aebnas.costs.model import LATENCY, MACS, CostModel
 from aebnas.devices.local import LocalDevice
 from aebnas.devices.profile import HardwareProfile, load_profile
@@ -28,7 +27,7 @@ from aebnas.searching.choice import CostLimits
 from aebnas.searching.evaluator import Evaluator
 from aebnas.searching.finalists import choose_finalists, finalist_rows, retrain, truncated_rows, verify
 from aebnas.searching.loop import Archive, run_trials
-from aebnas.searching.rows import BACKBONE_ID, Row, cost_column, front_rows, static_row
+from aebnas.searching.rows import BACKBONE_ID, Row, cost_column, front_rows, network_key, static_row
 from aebnas.searching.study import open_study
 from aebnas.searching.timer import DeviceTimer
 from aebnas.spaces.definition import load_space
@@ -143,7 +142,7 @@ class _Search:
         chosen = [front[i] for i in choose_finalists(front, archive, self.experiment)]
         finals = [final for final in retrain(chosen, evaluator, self.progress) if final.failure is None]
         retrained = {final.spec.key for final in finals}
-        chosen = [row for row in chosen if _spec_key(row) in retrained]
+        chosen = [row for row in chosen if network_key(row) in retrained]
         for final in finals:
             # Retrained in full, a network's search result is superseded.
             archive.replace(final)
@@ -162,10 +161,6 @@ class _Search:
         names = {row["id"] for row in verified}
         rows = [*verified, *(row for row in front if row["id"] not in names)]
         return sorted(rows, key=lambda row: (row["static"], not row["finalist"], row[cost_column(archive.cost)]))
-
-
-def _spec_key(row: Row) -> str:
-    return NetworkSpec.from_json({"branches": row["exits"], **row}).key
 
 
 def _limits(experiment: Experiment, profile: HardwareProfile) -> CostLimits:
