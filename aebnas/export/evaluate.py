@@ -46,7 +46,7 @@ def evaluate_export(
     labels: np.ndarray,
     *,
     threads: int | None = None,
-    provider: str = "CPUExecutionProvider",
+    provider: str | None = None,
     limit: int | None = None,
     warm_up: int = 20,
     clock: Callable[[], float] = time.perf_counter,
@@ -61,7 +61,7 @@ def evaluate_export(
         images: (N, C, H, W), uint8 (raw) or float32 (preprocessed).
         labels: Integers (N,).
         threads: Threads inside one operator; the manifest's number when None.
-        provider: An onnxruntime execution provider.
+        provider: An onnxruntime execution provider; the manifest's when None.
         limit: Only the first so many samples.
         warm_up: Runs of both before the clock counts.
         clock: Seconds, monotonic.

@@ -42,6 +42,7 @@ class Manifest:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     threads: int
+    provider: str
     files: dict[str, str]
     values: dict[str, Any]
 
@@ -80,6 +81,8 @@ def read_manifest(folder: Path) -> Manifest:
             mean=_floats(preprocessing["mean"]),
             std=_floats(preprocessing["std"]),
             threads=int(values["threads"]),
+            # Manifests of before this key were all made for the CPU.
+            provider=str(values.get("provider", "CPUExecutionProvider")),
             files={str(name): str(value) for name, value in values["files"].items()},
             values=values,
         )

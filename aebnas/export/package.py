@@ -35,6 +35,7 @@ def export_network(
     extra: Mapping[str, Any],
     backbone: nn.Module | None = None,
     threads: int = 1,
+    provider: str = "CPUExecutionProvider",
 ) -> Path:
     """Write the network to ``out`` as one exiting file, as staged files for batches, and as the static backbone.
 
@@ -54,6 +55,7 @@ def export_network(
         extra: Anything else worth keeping in the manifest.
         backbone: The static classifier; the segments in a row when None.
         threads: Threads that a session uses unless told otherwise.
+        provider: The onnxruntime execution provider that a session uses unless told otherwise.
 
     Returns:
         ``out``.
@@ -101,6 +103,7 @@ def export_network(
             "classes": list(classes),
             "preprocessing": dict(preprocessing),
             "threads": threads,
+            "provider": provider,
             "costs": dict(costs),
             "extra": dict(extra),
             "versions": _versions(),

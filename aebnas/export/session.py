@@ -46,7 +46,7 @@ class EarlyExitSession:
     Args:
         folder: What ``aebnas export`` wrote.
         threads: Threads inside one operator; the manifest's number when None.
-        provider: An onnxruntime execution provider.
+        provider: An onnxruntime execution provider; the manifest's when None.
         batch_size: Images that are computed at once at most.
 
     Raises:
@@ -59,18 +59,18 @@ class EarlyExitSession:
         folder: str | Path,
         *,
         threads: int | None = None,
-        provider: str = "CPUExecutionProvider",
+        provider: str | None = None,
         batch_size: int = 256,
     ) -> None:
         if threads is not None and threads < 1:
             raise InputError(f"threads must be at least 1, not {threads}")
-        if provider not in ort.get_available_providers():
-            offered = ", ".join(ort.get_available_providers())
-            raise ProfileError(f"this onnxruntime has no provider {provider!r}: choose one of {offered}")
         self._folder = Path(folder)
         self._manifest = read_manifest(self._folder)
         self._threads = threads or self._manifest.threads
-        self._provider = provider
+        self._provider = provider or self._manifest.provider
+        if self._provider not in ort.get_available_providers():
+            offered = ", ".join(ort.get_available_providers())
+            raise ProfileError(f"this onnxruntime has no provider {self._provider!r}: choose one of {offered}")
         self._batch_size = batch_size
         self._sessions: dict[tuple[str, int | None], ort.InferenceSession] = {}
 

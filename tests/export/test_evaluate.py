@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
-from aebnas.errors import InputError
+from aebnas.errors import InputError, ProfileError
 from aebnas.export.evaluate import evaluate_export
 from aebnas.export.session import EarlyExitSession
 
@@ -86,3 +87,14 @@ def test_the_json_has_the_promised_keys(exported, images):
 def test_what_does_not_fit_is_refused(exported, images, count, labels, message):
     with pytest.raises(InputError, match=message):
         evaluate_export(exported[1], images[:count], labels)
+
+
+def test_the_provider_is_the_manifests_unless_given(exported, images, tmp_path):
+    folder = tmp_path / "export"
+    shutil.copytree(exported[1], folder)
+    path = folder / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "provider": "MoonExecutionProvider"}))
+    labels = np.zeros(3, np.int64)
+    with pytest.raises(ProfileError, match="no provider 'MoonExecutionProvider'"):
+        evaluate_export(folder, images[:3], labels)
+    assert evaluate_export(folder, images[:3], labels, provider="CPUExecutionProvider").samples == 3

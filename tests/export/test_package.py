@@ -54,9 +54,11 @@ def test_switched_off_branches_need_no_module(toys, images, tmp_path):
         costs={},
         extra={},
         threads=2,
+        provider="CUDAExecutionProvider",
     )
-    session = EarlyExitSession(tmp_path)
+    session = EarlyExitSession(tmp_path, provider="CPUExecutionProvider")
     assert session.manifest["threads"] == 2
+    assert session.manifest["provider"] == "CUDAExecutionProvider"
     assert (session.run(images).exits == toy.predict(images)[1]).all()
 
 

@@ -180,3 +180,42 @@ def test_a_bad_manifest_is_named(exported, tmp_path, change):
 def test_the_target_needs_no_torch(module):
     code = f"import sys, {module}; assert 'torch' not in sys.modules, 'torch was imported'"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_provider_is_the_manifests_unless_given(exported, images, tmp_path):
+    folder = tmp_path / "export"
+    shutil.copytree(exported[1], folder)
+    path = folder / "manifest.json"
+    values = json.loads(path.read_text())
+    assert values["provider"] == "CPUExecutionProvider"
+
+    path.write_text(json.dumps({**values, "provider": "MoonExecutionProvider"}))
+    with pytest.raises(ProfileError, match="no provider 'MoonExecutionProvider': choose one of"):
+        EarlyExitSession(folder)
+    given = EarlyExitSession(folder, provider="CPUExecutionProvider")
+    assert len(given.run(images[:3]).labels) == 3
+
+    del values["provider"]  # as manifests were before they had it
+    path.write_text(json.dumps(values))
+    assert len(EarlyExitSession(folder).run(images[:3]).labels) == 3
+
+
+def test_the_provider_reaches_onnxruntime(exported, images, tmp_path, monkeypatch):
+    from aebnas.export import session as module
+
+    opened = []
+
+    def spy(model, **options):
+        opened.append(options["provider"])
+        return open_session(model, **{**options, "provider": "CPUExecutionProvider"})
+
+    folder = tmp_path / "export"
+    shutil.copytree(exported[1], folder)
+    path = folder / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "provider": "MoonExecutionProvider"}))
+    open_session = module.open_session
+    monkeypatch.setattr(module, "open_session", spy)
+    monkeypatch.setattr(module.ort, "get_available_providers", lambda: ["MoonExecutionProvider", "Sun"])
+    EarlyExitSession(folder).run(images[0])
+    EarlyExitSession(folder, provider="Sun").run(images[0])
+    assert opened == ["MoonExecutionProvider", "Sun"]
