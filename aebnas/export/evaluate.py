@@ -54,7 +54,8 @@ def evaluate_export(
     """Run the exported network in ``folder`` and its static backbone on ``images``, one sample at a time.
 
     The two take turns sample by sample, and turns at going first, so that a slow moment of the machine falls on both.
-    Profiling is off; preprocessing is not timed, and neither is picking the backbone's label from its logits.
+    Profiling is off; preprocessing is not timed, and neither is picking the backbone's label from its logits. Samples
+    come in one fixed random order, so that the first few hold all classes even where the data are sorted by class.
 
     Args:
         folder: What ``aebnas export`` wrote.
@@ -62,37 +63,40 @@ def evaluate_export(
         labels: Integers (N,).
         threads: Threads inside one operator; the manifest's number when None.
         provider: An onnxruntime execution provider; the manifest's when None.
-        limit: Only the first so many samples.
+        limit: Only so many samples, drawn over all of them and the same in every call.
         warm_up: Runs of both before the clock counts.
         clock: Seconds, monotonic.
 
     Raises:
-        InputError: images or labels have the wrong dtype or shape, or there are none.
+        InputError: images or labels have the wrong dtype or shape, there are none, or the limit is below 1.
         RunError: a file of the export is missing or damaged.
     """
     session = EarlyExitSession(folder, threads=threads, provider=provider)
-    images, labels = np.asarray(images)[:limit], np.asarray(labels)[:limit]
-    count = len(images)
-    if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):
-        raise InputError(f"labels are {labels.dtype} {labels.shape}: give one integer for each of {count} images")
-    if not count:
+    images, labels = np.asarray(images), np.asarray(labels)
+    if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
+        raise InputError(f"labels are {labels.dtype} {labels.shape}: give one integer for each of {len(images)} images")
+    if not len(images):
         raise InputError("there are no images to evaluate: give at least one")
+    if limit is not None and limit < 1:
+        raise InputError(f"limit must be at least 1, not {limit}")
+    order = np.random.default_rng(0).permutation(len(images))[:limit]
+    count, labels = len(order), labels[order]
     runs = (session.run_single, session.backbone_single)
     for index in range(warm_up):
         # Different samples, so that what lies behind the exits gets warm, too.
-        sample = session.prepare(images[index % count :][:1])
+        sample = session.prepare(images[order[index % count]][None])
         for run in runs:
             run(sample)
 
     times_s = np.empty((count, 2))
     outputs: list[list[Any]] = [[], []]
-    for index in range(count):
+    for turn, index in enumerate(order):
         # One at a time, for all of them as float32 may not fit in memory.
-        sample = session.prepare(images[index : index + 1])
-        for which in (0, 1) if index % 2 == 0 else (1, 0):
+        sample = session.prepare(images[index][None])
+        for which in (0, 1) if turn % 2 == 0 else (1, 0):
             start = clock()
             output = runs[which](sample)
-            times_s[index, which] = clock() - start
+            times_s[turn, which] = clock() - start
             outputs[which].append(output)
     predicted = np.concatenate([prediction.labels for prediction in outputs[0]])
     exits = np.concatenate([prediction.exits for prediction in outputs[0]])

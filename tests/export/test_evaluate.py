@@ -98,3 +98,26 @@ def test_the_provider_is_the_manifests_unless_given(exported, images, tmp_path):
     with pytest.raises(ProfileError, match="no provider 'MoonExecutionProvider'"):
         evaluate_export(folder, images[:3], labels)
     assert evaluate_export(folder, images[:3], labels, provider="CPUExecutionProvider").samples == 3
+
+
+def test_a_limit_takes_all_classes_of_data_in_class_order(exported, toys, images):
+    labels, exits, _ = toys[2].predict(images)
+    rows = np.argsort(labels, kind="stable")
+    ordered, given = images[rows], labels[rows]
+    assert len(np.unique(given[:30])) == 1 < len(np.unique(given))
+    # Every sample is right but those of the first class, so the accuracy says how many come from the others.
+    result = evaluate_export(exported[2], ordered, np.where(given == given[0], 2, given), limit=30, warm_up=1)
+    chosen = np.random.default_rng(0).permutation(len(images))[:30]
+    assert result.samples == 30
+    assert result.accuracy == pytest.approx((given[chosen] != given[0]).mean())
+    assert 0 < result.accuracy < 1
+    assert result.exit_shares == pytest.approx([(exits[rows][chosen] == number).mean() for number in range(3)])
+
+
+def test_a_limit_above_the_number_of_samples_takes_them_all(exported, images):
+    assert evaluate_export(exported[1], images[:5], np.zeros(5, np.int64), limit=9).samples == 5
+
+
+def test_a_limit_below_one_is_refused(exported, images):
+    with pytest.raises(InputError, match="limit must be at least 1, not 0"):
+        evaluate_export(exported[1], images[:5], np.zeros(5, np.int64), limit=0)
