@@ -13,11 +13,12 @@ import onnxruntime
 import torch
 from torch import nn
 
+from aebnas.errors import RunError
 from aebnas.exits.confidence import build_confidence
 from aebnas.exits.policy import Policy
 from aebnas.export.blocks import OPSET, block_bytes, export_block, output_shape
 from aebnas.export.gate import GATED_OUTPUTS, Gate, GatedExit
-from aebnas.export.manifest import BACKBONE, FORMAT, MANIFEST, SINGLE_FILE, branch_file, segment_file
+from aebnas.export.manifest import BACKBONE, FORMAT, MANIFEST, SINGLE_FILE, branch_file, read_manifest, segment_file
 from aebnas.export.single_file import Stage, assemble
 from aebnas.files import digest, write_bytes, write_json
 
@@ -113,6 +114,15 @@ def export_network(
     return out
 
 
+def update_costs(folder: Path, costs: Mapping[str, Any]) -> None:
+    """Replace the ``costs`` in the manifest of the exported network in ``folder``, say by what was measured on it.
+
+    Raises:
+        RunError: the manifest is missing or damaged, or cannot be written; then it stays as it was.
+    """
+    write_json(folder / MANIFEST, {**read_manifest(folder).values, "costs": dict(costs)})
+
+
 def _single_file(
     segments: Sequence[nn.Module],
     exits: Sequence[nn.Module],
@@ -133,10 +143,16 @@ def _single_file(
 
 def _remove_earlier(out: Path) -> None:
     """Take away the manifest first, then the stages, of an earlier export that may have had more of them."""
-    (out / MANIFEST).unlink(missing_ok=True)
-    for pattern in ("segment_*.onnx", "branch_*.onnx"):
-        for path in (out / "staged").glob(pattern):
-            path.unlink()
+    path = out / MANIFEST
+    try:
+        path.unlink(missing_ok=True)
+        for pattern in ("segment_*.onnx", "branch_*.onnx"):
+            for path in (out / "staged").glob(pattern):
+                path.unlink()
+    except OSError as error:
+        raise RunError(
+            f"{path} of an earlier export cannot be removed ({error.strerror or error}): choose another folder"
+        ) from error
 
 
 def _versions() -> dict[str, str]:
