@@ -50,6 +50,10 @@ class MissingExtraError(InputError):
         super().__init__(f"{package} is not installed: run pip install 'aebnas[{extra}]' to use this")
 
 
+class RunFailed(AebnasError):
+    """A search or an export could not be finished: nothing meets the limits, everything failed, the disk is full."""
+
+
 class TrainingError(AebnasError):
     """Training one candidate failed (a loss that is not finite, say); a search records it and goes on."""
 

@@ -171,7 +171,29 @@ class Experiment(Settings):
             ExperimentError: the file is missing or wrong; the message names the key.
         """
         values = read_yaml(Path(path), error=ExperimentError)
-        return parse_settings(cls, {} if values is None else values, source=str(path), error=ExperimentError)
+        return parse_settings(
+            cls, {} if values is None else values, source=str(path), error=ExperimentError
+        )._anchored()
+
+    def _anchored(self) -> Experiment:
+        """Return a copy whose relative paths are absolute, so that a run can be used from another folder."""
+
+        def absolute(path: Path | None) -> Path | None:
+            return None if path is None else path.expanduser().absolute()
+
+        def file(name: str) -> str:
+            return str(Path(name).expanduser().absolute()) if name.endswith((".yaml", ".yml")) else name
+
+        data = {"path": absolute(self.data.path), "data_dir": absolute(self.data.data_dir)}
+        backbone = {"checkpoint": absolute(self.backbone.checkpoint)}
+        return self.model_copy(
+            update={
+                "data": self.data.model_copy(update=data),
+                "backbone": self.backbone.model_copy(update=backbone),
+                "space": file(self.space),
+                "device": file(self.device),
+            }
+        )
 
     @classmethod
     def embedded(cls) -> Experiment:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from aebnas.errors import RunError
+from aebnas.errors import AebnasError, RunError, RunFailed
 
 
 @contextlib.contextmanager
@@ -19,7 +20,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write to; rename it to ``path`` when the block succeeds.
 
     Raises:
-        RunError: the disk is full or the folder cannot be written; what was there before is untouched.
+        RunError: the folder cannot be written. RunFailed: the disk is full. What was there before is untouched.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,5 +91,6 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def _cannot_write(path: Path, error: OSError) -> RunError:
-    return RunError(f"cannot write {path}: {error.strerror or error}; free some space or choose another folder")
+def _cannot_write(path: Path, error: OSError) -> AebnasError:
+    kind = RunFailed if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else RunError
+    return kind(f"cannot write {path}: {error.strerror or error}; free some space or choose another folder")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from aebnas.backbones.build import build_backbone, state_fingerprint
 from aebnas.backbones.cut import SegmentedBackbone, cut_backbone
@@ -14,10 +15,10 @@ from aebnas.data.load import load_data
 from aebnas.data.splits import DataBundle
 from aebnas.errors import RunError
 from aebnas.experiment import CUSTOM, Experiment
-from aebnas.files import digest
+from aebnas.files import canonical_json, digest
 from aebnas.progress import Progress
 from aebnas.run_folder import RunFolder
-from aebnas.store import WeightStore, load_state
+from aebnas.store import WeightStore, load_state, states
 from aebnas.training.backbone import train_backbone
 from aebnas.training.candidates import seed_everything
 
@@ -30,12 +31,14 @@ class Prepared:
         experiment: What they were prepared for.
         backbone: Trained, cut at its attach points, in evaluation mode, on the CPU.
         fingerprint: Changes with the data, their split, or any weight of the backbone.
+        initial: The backbone's weights before it was trained; None where it came trained.
     """
 
     experiment: Experiment
     data: DataBundle
     backbone: SegmentedBackbone
     fingerprint: str
+    initial: Mapping[str, Tensor] | None
 
 
 def prepare(experiment: Experiment, folder: RunFolder, *, device: torch.device, progress: Progress) -> Prepared:
@@ -56,9 +59,9 @@ def prepare(experiment: Experiment, folder: RunFolder, *, device: torch.device, 
         modules=experiment.attach.modules,
         leaves=experiment.backbone.leaves,
     )
-    _give_weights(model, experiment, data, folder, device, progress)
+    initial = _give_weights(model, experiment, data, folder, device, progress)
     cut.eval().requires_grad_(False)
-    return Prepared(experiment, data, cut, digest(data.fingerprint, state_fingerprint(model)))
+    return Prepared(experiment, data, cut, digest(data.fingerprint, state_fingerprint(model)), initial)
 
 
 def _data(experiment: Experiment) -> DataBundle:
@@ -86,10 +89,17 @@ def _give_weights(
     folder: RunFolder,
     device: torch.device,
     progress: Progress,
-) -> None:
+) -> Mapping[str, Tensor] | None:
+    """Load or train the weights of ``model``; return those it had before it was trained here."""
     training = experiment.backbone_training
     needs_training = training is not None and experiment.backbone.checkpoint is None
-    settings = experiment.model_dump_json(include={"backbone", "backbone_training", "seed"})
+    settings = canonical_json(
+        [
+            experiment.backbone.model_dump(mode="json", exclude={"checkpoint"}),
+            None if training is None else training.model_dump(mode="json"),
+            experiment.seed,
+        ]
+    )
     start = "" if needs_training else state_fingerprint(model)
     key = digest(data.fingerprint, settings, start)
     store = WeightStore(folder.path)
@@ -97,16 +107,16 @@ def _give_weights(
         record = store.get("backbone")
         if record.get("key") == key:
             load_state(model, record["state"], folder.backbone_file)
-            return
+            return record.get("initial")
         raise RunError(
             f"{folder.backbone_file} belongs to other data or another model: choose another --run-dir, "
             "or delete the run"
         )
-    accuracies: list[list[float]] = []
+    initial = None
     if training is not None and needs_training:
+        (initial,) = states([model])
         result = train_backbone(model, data, training, seed=experiment.seed, device=device, progress=progress)
-        accuracies = result.accuracies
         progress.say(f"backbone trained: {100 * result.best[0]:.2f} % on validation")
-    state = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
-    record = {"key": key, "state": state, "accuracies": accuracies}
-    store.put("backbone", record)
+    (state,) = states([model])
+    store.put("backbone", {"key": key, "state": state, "initial": initial})
+    return initial

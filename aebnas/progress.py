@@ -28,8 +28,8 @@ class Progress:
     """Progress that nobody watches; the base of those that are watched."""
 
     @contextlib.contextmanager
-    def stage(self, label: str, total: int) -> Iterator[Stage]:
-        """Open a stage of ``total`` steps for the length of the block."""
+    def stage(self, label: str, total: int, done: int = 0) -> Iterator[Stage]:
+        """Open a stage of ``total`` steps, ``done`` of them earlier, for the length of the block."""
         yield Stage()
 
     def say(self, text: str) -> None:
@@ -51,9 +51,10 @@ class _BarStage(Stage):
 class _LineStage(Stage):
     """A stage for logs and pipes: a line at most every ``interval_s``, with the time left."""
 
-    def __init__(self, console: Console, label: str, total: int, interval_s: float = 15.0) -> None:
+    def __init__(self, console: Console, label: str, total: int, done: int, interval_s: float = 15.0) -> None:
         self._console, self._label, self._total, self._interval_s = console, label, total, interval_s
-        self._done, self._text = 0, ""
+        self._done = self._earlier = done
+        self._text = ""
         self._start = self._last = time.monotonic()
 
     def advance(self, steps: int = 1) -> None:
@@ -61,7 +62,7 @@ class _LineStage(Stage):
         now = time.monotonic()
         if now - self._last >= self._interval_s:
             self._last = now
-            left_s = (now - self._start) / self._done * (self._total - self._done)
+            left_s = (now - self._start) / (self._done - self._earlier) * (self._total - self._done)
             self._console.print(f"{self._label}: {self._done}/{self._total}, about {left_s:.0f} s left {self._text}")
 
     def note(self, text: str) -> None:
@@ -75,9 +76,9 @@ class ConsoleProgress(Progress):
         self.console = console
 
     @contextlib.contextmanager
-    def stage(self, label: str, total: int) -> Iterator[Stage]:
+    def stage(self, label: str, total: int, done: int = 0) -> Iterator[Stage]:
         if not self.console.is_terminal:
-            yield _LineStage(self.console, label, total)
+            yield _LineStage(self.console, label, total, done)
             return
         columns = (
             TextColumn("{task.description}"),
@@ -89,7 +90,7 @@ class ConsoleProgress(Progress):
             TextColumn("{task.fields[note]}"),
         )
         with RichBars(*columns, console=self.console, transient=True) as bars:
-            yield _BarStage(bars, bars.add_task(label, total=total, note=""))
+            yield _BarStage(bars, bars.add_task(label, total=total, completed=done, note=""))
 
     def say(self, text: str) -> None:
         self.console.print(text, soft_wrap=True)

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from aebnas.branches.spec import BranchSpec
+from aebnas.devices.profile import HardwareProfile
 from aebnas.exits.policy import Policy
 from aebnas.export.package import export_network
 from aebnas.network import EarlyExitNetwork
@@ -39,7 +40,7 @@ def rebuild(row: Mapping[str, Any], prepared: Prepared, folder: RunFolder) -> Ea
 
 
 def export_row(
-    row: Mapping[str, Any], network: EarlyExitNetwork, prepared: Prepared, out: Path, *, threads: int
+    row: Mapping[str, Any], network: EarlyExitNetwork, prepared: Prepared, out: Path, profile: HardwareProfile
 ) -> Path:
     """Write the network of ``row`` with its thresholds to ``out``; exits that are switched off are left away.
 
@@ -48,13 +49,7 @@ def export_row(
     Raises:
         RunError: ``out`` cannot be written. BackboneError: a part cannot be written as ONNX.
     """
-    cut = row.get("cut")
-    thresholds: tuple[float | None, ...] = () if row["static"] else tuple(row["thresholds"])
-    if cut is None:
-        segments, branches = network.parts([threshold is not None for threshold in thresholds])
-    else:
-        before, branch = network.parts([number == cut for number in range(len(network.branches))])
-        segments, branches = [nn.Sequential(before[0], branch[0])], []
+    segments, branches, thresholds, on = _executed(row, network)
     data = prepared.data
     return export_network(
         out,
@@ -64,15 +59,42 @@ def export_row(
         input_shape=data.input_shape,
         classes=data.classes,
         preprocessing=data.preprocessing.to_json(),
-        costs={name: row[name] for name in ("macs_mean", "latency_ms_mean", "latency_ms_measured")},
+        costs=costs_of(row),
         extra={
             "id": row["id"],
-            "branches": row["exits"],
-            "exit_shares": row["exit_shares"],
+            "branches": [row["exits"][number] for number in on],
+            "exit_shares": [share for share in row["exit_shares"] if share > 0],
             # What `aebnas evaluate` needs to find the same test split again.
             "data": prepared.experiment.data.model_dump(mode="json"),
             "seed": prepared.experiment.seed,
         },
         backbone=prepared.backbone.span(0, len(prepared.backbone.segments)),
-        threads=threads,
+        threads=profile.threads,
+        provider=profile.provider,
     )
+
+
+def costs_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is known of a row's costs, for its manifest."""
+    return {name: row[name] for name in ("macs_mean", "latency_ms_mean", "latency_ms_measured")}
+
+
+def _executed(
+    row: Mapping[str, Any], network: EarlyExitNetwork
+) -> tuple[list[nn.Module], list[nn.Module], tuple[float, ...], list[int]]:
+    """Return the segments, branches and thresholds of ``row`` that can run, and the numbers of its branches.
+
+    At a threshold of 0 everything leaves: that branch is the end, and what lies behind it is left away.
+    """
+    thresholds = () if row["static"] else tuple(row["thresholds"])
+    on = [number for number, threshold in enumerate(thresholds) if threshold is not None]
+    last = row.get("cut")
+    for place, number in enumerate(on):
+        if thresholds[number] <= 0:
+            last, on = number, on[:place]
+            break
+    kept = [*on, *([] if last is None else [last])]
+    segments, branches = network.parts([number in kept for number in range(len(network.branches))])
+    if last is not None:
+        segments = [*segments[:-2], nn.Sequential(segments[-2], branches.pop())]
+    return segments, branches, tuple(float(thresholds[number]) for number in on), kept

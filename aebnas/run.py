@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
-from aebnas.devices.profile import load_profile
 from aebnas.errors import RunError
-from aebnas.experiment import Experiment
+from aebnas.exits.curve import Target
+from aebnas.experiment import Experiment, TargetSettings
 from aebnas.export.manifest import MANIFEST
 from aebnas.files import read_json, write_json, write_text
 from aebnas.prepare import Prepared, prepare
@@ -39,7 +40,10 @@ COLUMNS = (
     "latency_ms_measured",
     "backbone_ms_measured",
     "speedup_measured",
+    "model_mib",
 )
+# The best that is known of a cost first.
+_COST_COLUMNS = ("latency_ms_measured", "latency_ms_mean", "macs_mean")
 
 
 class Run:
@@ -96,8 +100,8 @@ class Run:
         """Choose one point.
 
         By ``id``; or among the finalists (all points if none qualifies) within the limits: the most accurate on
-        validation, or with ``min_accuracy`` (0 to 1) the cheapest. With no limit at all: the cheapest finalist that
-        keeps the backbone's validation accuracy.
+        validation, or with ``min_accuracy`` (0 to 1) the cheapest. With no limit at all: the best for the experiment's
+        target if it has one, else the cheapest finalist that keeps the backbone's validation accuracy.
 
         Raises:
             RunError: no point qualifies; the message says what comes nearest.
@@ -117,14 +121,14 @@ class Run:
         if min_accuracy is None and (max_latency_ms is not None or max_macs_m is not None):
             candidates = [row for row in limited if row["finalist"]] or limited
             return max(candidates, key=lambda row: (row["accuracy_val"], -_cost(row)))
-        floor = self._default_floor(rows) if min_accuracy is None else min_accuracy
-        enough = [row for row in limited if row["accuracy_val"] >= floor]
+        finalists = [row for row in limited if row["finalist"]] or limited
+        if min_accuracy is None:
+            return finalists[self._default(finalists, rows)]
+        enough = [row for row in limited if row["accuracy_val"] >= min_accuracy]
         if not enough:
             best = max(limited, key=lambda row: row["accuracy_val"])
-            if min_accuracy is None:
-                return best
             raise RunError(
-                f"no point has a validation accuracy of {min_accuracy}: the best is {best['id']} with "
+                f"no point has a validation accuracy of {min_accuracy:g}: the best is {best['id']} with "
                 f"{best['accuracy_val']:.4f}"
             )
         return min([row for row in enough if row["finalist"]] or enough, key=_cost)
@@ -141,17 +145,24 @@ class Run:
         ready = self.folder.exports / str(point["id"])
         if (ready / MANIFEST).exists():
             try:
-                shutil.copytree(ready, target, dirs_exist_ok=True)
+                if target.exists():
+                    shutil.rmtree(target)
+                shutil.copytree(ready, target)
             except (OSError, shutil.Error) as error:
                 raise RunError(f"cannot write {target} ({error}): choose another --out") from error
             return target
         prepared = self.prepared(progress)
         network = rebuild(point, prepared, self.folder)
-        profile = load_profile(self.experiment.device)
-        return export_row(point, network, prepared, target, threads=profile.threads)
+        return export_row(point, network, prepared, target, self.folder.profile())
 
     def prepared(self, progress: Progress | None = None) -> Prepared:
-        """Return the data and the trained backbone of this run, loaded once."""
+        """Return the data and the trained backbone of this run, loaded once.
+
+        Raises:
+            RunError: the backbone was never trained, or its file is gone.
+        """
+        if not self.folder.backbone_file.exists():
+            raise RunError(f"{self.folder.backbone_file} is missing: run the same `aebnas search` again")
         if self._prepared is None:
             cpu = torch.device("cpu")
             self._prepared = prepare(self.experiment, self.folder, device=cpu, progress=progress or Progress())
@@ -163,7 +174,19 @@ class Run:
         write_text(folder.front_csv, as_csv(rows))
         write_json(folder.front_file, list(rows))
 
-    def _default_floor(self, rows: Sequence[Mapping[str, Any]]) -> float:
+    def _default(self, finalists: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> int:
+        target = self.experiment.search.target
+        index = None
+        if target is not None:
+            index = best_for_target(finalists, target)
+        else:
+            column = next(name for name in _COST_COLUMNS if all(row.get(name) is not None for row in finalists))
+            index = cheapest(finalists, self._floor(rows), column)
+        if index is None:
+            index = max(range(len(finalists)), key=lambda i: finalists[i]["accuracy_val"])
+        return index
+
+    def _floor(self, rows: Sequence[Mapping[str, Any]]) -> float:
         backbone = next((row for row in rows if row["id"] == "backbone"), None)
         if backbone is None:
             raise RunError(f"{self.folder.front_file} has no backbone: delete it and run the same search again")
@@ -186,8 +209,24 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
+def cheapest(rows: Sequence[Mapping[str, Any]], accuracy: float, column: str) -> int | None:
+    """Return the index of the row that is cheapest by ``column`` with at least ``accuracy`` on validation."""
+    # Accuracies are fractions of the same number of samples; the slack is far less than one sample.
+    enough = [i for i, row in enumerate(rows) if row["accuracy_val"] >= accuracy - 1e-9 and row[column] is not None]
+    return min(enough, key=lambda i: rows[i][column], default=None)
+
+
+def best_for_target(rows: Sequence[Mapping[str, Any]], target: TargetSettings) -> int | None:
+    """Return the index of the row that meets ``target`` best by its predicted mean cost, None where none is allowed."""
+    if not rows:
+        return None
+    accuracy = np.array([row["accuracy_val"] for row in rows])
+    costs = np.array([[row[f"{target.cost}_mean"] for row in rows]], dtype=np.float64)
+    return Target(target.value, target.rule, 0, target.min_accuracy).choose(accuracy, costs)
+
+
 def _cost(row: Mapping[str, Any]) -> float:
-    for column in ("latency_ms_measured", "latency_ms_mean", "macs_mean"):
+    for column in _COST_COLUMNS:
         if row[column] is not None:
             return float(row[column])
     raise RunError(f"point {row['id']} has no cost: front.json is damaged, run the same search again")

@@ -10,16 +10,29 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+import yaml
 
+from aebnas.devices.profile import HardwareProfile
 from aebnas.errors import RunError
 from aebnas.experiment import Experiment
 from aebnas.files import read_json, write_json, write_text
+from aebnas.settings import parse_settings, read_yaml
+from aebnas.spaces.definition import SpaceDefinition
 from aebnas.store import WeightStore
 
 logger = logging.getLogger(__name__)
 # Keys that say how long to search or where files lie now, not what is searched: they may change when a run goes on.
-FREE_KEYS = (("search", "trials"), ("search", "timeout"), ("search", "finalists"), ("search", "accuracy_drop"))
-FREE_TOP = ("accelerator", "cache_gib", "name")
+# What lies in those files is compared by its content: data and weights by fingerprint, space and profile as they are.
+FREE_KEYS = (
+    ("search", "trials"),
+    ("search", "timeout"),
+    ("search", "finalists"),
+    ("search", "accuracy_drop"),
+    ("data", "path"),
+    ("data", "data_dir"),
+    ("backbone", "checkpoint"),
+)
+FREE_TOP = ("accelerator", "cache_gib", "name", "space", "device")
 LOCK_FILES = ("run.lock", "run.pid")
 
 
@@ -29,6 +42,8 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.experiment_file = path / "experiment.yaml"
+        self.space_file = path / "space.yaml"
+        self.profile_file = path / "device.yaml"
         self.study_file = path / "study.db"
         self.backbone_file = path / "backbone.pt"
         self.front_file = path / "front.json"
@@ -42,15 +57,19 @@ class RunFolder:
         self.branches = WeightStore(path / "branches")
         self.networks = WeightStore(path / "networks")
 
-    def start(self, experiment: Experiment) -> Experiment:
+    def start(self, experiment: Experiment, space: SpaceDefinition, profile: HardwareProfile) -> None:
         """Claim the folder for ``experiment``, or go on with the same one.
+
+        The space and the profile are kept as they are now: their files may be edited or moved later.
 
         Raises:
             RunError: the folder belongs to another experiment; the message names the first key that differs.
         """
+        now = _comparable(experiment) | {"space": space.model_dump(mode="json"), "device": _lasting(profile)}
         if self.experiment_file.exists():
-            earlier = Experiment.from_yaml(self.experiment_file)
-            key = _first_difference(_comparable(earlier), _comparable(experiment))
+            earlier = _comparable(self.experiment())
+            earlier |= {"space": self.space().model_dump(mode="json"), "device": _lasting(self.profile())}
+            key = _first_difference(earlier, now)
             if key is not None:
                 raise RunError(
                     f"{self.path} holds a run whose {key} differs: choose another folder with --run-dir, "
@@ -58,8 +77,10 @@ class RunFolder:
                 )
         elif self.path.exists() and any(map(_is_foreign, self.path.iterdir())):
             raise RunError(f"{self.path} is not empty and holds no run: choose another folder with --run-dir")
+        write_text(self.space_file, yaml.safe_dump(space.model_dump(mode="json"), sort_keys=False))
+        write_text(self.profile_file, yaml.safe_dump(profile.model_dump(mode="json"), sort_keys=False))
+        # Last, so that its presence vouches for the other two.
         write_text(self.experiment_file, experiment.to_yaml())
-        return experiment
 
     def experiment(self) -> Experiment:
         """Return the experiment of this run.
@@ -70,6 +91,18 @@ class RunFolder:
         if not self.experiment_file.exists():
             raise RunError(f"{self.path} holds no run: give the folder that `aebnas search` wrote")
         return Experiment.from_yaml(self.experiment_file)
+
+    def space(self) -> SpaceDefinition:
+        """Return the search space of this run, as it was when the run began."""
+        return parse_settings(
+            SpaceDefinition, read_yaml(self.space_file, error=RunError), source=str(self.space_file), error=RunError
+        )
+
+    def profile(self) -> HardwareProfile:
+        """Return the hardware profile of this run, as it was when the run was last searched."""
+        return parse_settings(
+            HardwareProfile, read_yaml(self.profile_file, error=RunError), source=str(self.profile_file), error=RunError
+        )
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -117,7 +150,13 @@ class RunFolder:
 
 def _is_foreign(path: Path) -> bool:
     """Tell whether a file is none of those that a search may leave before its experiment file is there."""
-    return path.name not in LOCK_FILES and not path.name.startswith(".experiment.yaml.")
+    early = (*LOCK_FILES, "space.yaml", "device.yaml")
+    return path.name not in early and not (path.name.startswith(".") and path.name.endswith(".tmp"))
+
+
+def _lasting(profile: HardwareProfile) -> dict[str, Any]:
+    """Return what latencies depend on; limits may change while a run goes on."""
+    return profile.model_dump(mode="json", include={"provider", "threads", "connection"})
 
 
 def _comparable(experiment: Experiment) -> dict[str, Any]:

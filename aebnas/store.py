@@ -65,8 +65,6 @@ def load_state(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
         raise RunError(f"{path} does not fit the network ({first}): {_MAKE_AGAIN}") from None
 
 
-def branch_states(branches: Sequence[nn.Module]) -> list[dict[str, Tensor]]:
-    """Return the weights of ``branches``, detached, on the CPU."""
-    return [
-        {name: tensor.detach().cpu().clone() for name, tensor in branch.state_dict().items()} for branch in branches
-    ]
+def states(modules: Sequence[nn.Module]) -> list[dict[str, Tensor]]:
+    """Return the weights of ``modules``, detached, on the CPU."""
+    return [{name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()} for module in modules]

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from aebnas.errors import RunError
-from aebnas.store import WeightStore, branch_states, load_state
+from aebnas.store import WeightStore, states, load_state
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_weights_that_do_not_fit_are_named(store):
 
 def test_states_are_copies():
     branch = nn.Linear(2, 2)
-    (state,) = branch_states([branch])
+    (state,) = states([branch])
     before = branch.weight.detach().clone()
     with torch.no_grad():
         branch.weight.add_(1.0)

@@ -20,30 +20,23 @@ MACS, LATENCY = "macs", "latency_ms"
 
 
 @dataclass(frozen=True)
-class BranchCosts:
-    """Costs of a branch with its gate (softmax, confidence, comparison), and of its layers alone."""
-
-    gated: Costs
-    bare: Costs
-
-
-@dataclass(frozen=True)
 class NetworkCosts:
     """Costs of one network, composed.
 
     Args:
         names: Of the costs.
         points: Attach point of every branch.
-        spans: ``spans[a, b]``: from attach point a (-1: the input) to b (``end``: the logits).
-        branches: One per branch.
+        spans: ``spans[a, b]``: from attach point a (-1: the input) to attach point b.
+        ends: ``ends[a]``: from attach point a (-1: the input) to the backbone's label and confidence.
+        branches: One per branch, its gate (softmax, confidence, comparison) included.
         overhead: Paid once per inference, whatever runs.
     """
 
     names: tuple[str, ...]
     points: tuple[int, ...]
-    end: int
     spans: dict[tuple[int, int], Costs]
-    branches: tuple[BranchCosts, ...]
+    ends: dict[int, Costs]
+    branches: tuple[Costs, ...]
     overhead: Costs
 
     def exit_costs(self, mask: Sequence[bool]) -> npt.NDArray[np.float64]:
@@ -55,14 +48,14 @@ class NetworkCosts:
         passed, here = self.overhead.copy(), -1
         for exit_, (point, on) in enumerate(zip(self.points, mask, strict=True)):
             if on:
-                passed = passed + self.spans[here, point] + self.branches[exit_].gated
+                passed = passed + self.spans[here, point] + self.branches[exit_]
                 result[:, exit_], here = passed, point
-        result[:, -1] = passed + self.spans[here, self.end]
+        result[:, -1] = passed + self.ends[here]
         return result
 
     def truncated(self, exit_: int) -> Costs:
-        """Return the costs of the static network that always ends in branch ``exit_``."""
-        return self.overhead + self.spans[-1, self.points[exit_]] + self.branches[exit_].bare
+        """Return the costs of the static network that always ends in branch ``exit_``, with label and confidence."""
+        return self.overhead + self.spans[-1, self.points[exit_]] + self.branches[exit_]
 
 
 class CostModel:
@@ -73,7 +66,7 @@ class CostModel:
 
     Args:
         backbone: The cut backbone.
-        gated: Turns a branch into a module that also gives label and confidence; a gate has no MACs.
+        gated: Turns an exit into a module that also gives label and confidence; a gate has no MACs.
         timer: Measures blocks; None where the target cannot be measured: then MACs are the only cost.
     """
 
@@ -83,20 +76,15 @@ class CostModel:
         self._backbone, self._gated, self._timer = backbone, gated, timer
         self.names: tuple[str, ...] = (MACS,) if timer is None else (MACS, LATENCY)
         self._overhead_ms = 0.0 if timer is None else timer.overhead_ms()
-        self._branches: dict[str, BranchCosts] = {}
+        self._branches: dict[str, Costs] = {}
         self._end = len(backbone.segments) - 1
-        self._spans = self._measure_spans()
+        self._spans, self._ends, self.backbone = self._measure_spans()
         self.missed_macs = count_macs(backbone.span(0, self._end + 1), backbone.input_shape).missed
 
     @property
     def overhead(self) -> Costs:
         """Costs of one inference that computes nothing."""
         return np.array([0.0, self._overhead_ms])[: len(self.names)]
-
-    @property
-    def backbone(self) -> Costs:
-        """Costs of the static backbone."""
-        return self.overhead + self._spans[-1, self._end]
 
     def network(self, specs: Sequence[BranchSpec]) -> NetworkCosts:
         """Return the costs of a network with branches ``specs``, in the order of their attach points.
@@ -110,29 +98,33 @@ class CostModel:
         names = [point.name for point in self._backbone.attach_points]
         points = tuple(names.index(spec.attach) for spec in specs)
         branches = tuple(self._branches[spec.key] for spec in specs)
-        return NetworkCosts(self.names, points, self._end, self._spans, branches, self.overhead)
+        return NetworkCosts(self.names, points, self._spans, self._ends, branches, self.overhead)
 
-    def _measure_spans(self) -> dict[tuple[int, int], Costs]:
+    def _measure_spans(self) -> tuple[dict[tuple[int, int], Costs], dict[int, Costs], Costs]:
+        """Return the costs between attach points, from each of them to the gated end, and of the static backbone."""
         shapes = [self._backbone.input_shape, *(point.shape for point in self._backbone.attach_points)]
         macs = [count_macs(segment, shape).macs for segment, shape in zip(self._backbone.segments, shapes, strict=True)]
-        ends = [(a, b) for a in range(-1, self._end) for b in range(a + 1, self._end + 1)]
-        blocks = {f"span {a} {b}": Block(self._backbone.span(a + 1, b + 1), shapes[a + 1]) for a, b in ends}
-        times = self._times(blocks)
-        return {(a, b): self._costs(sum(macs[a + 1 : b + 1]), times[f"span {a} {b}"]) for a, b in ends}
+        between = [(a, b) for a in range(-1, self._end) for b in range(a + 1, self._end)]
+        modules = {f"span {a} {b}": (self._backbone.span(a + 1, b + 1), a) for a, b in between}
+        ends = {a: self._backbone.span(a + 1, self._end + 1) for a in range(-1, self._end)}
+        modules |= {f"end {a}": (self._gated(module), a) for a, module in ends.items()}
+        modules["backbone"] = (ends[-1], -1)
+        times = self._times({name: Block(module, shapes[a + 1]) for name, (module, a) in modules.items()})
+        return (
+            {(a, b): self._costs(sum(macs[a + 1 : b + 1]), times[f"span {a} {b}"]) for a, b in between},
+            {a: self._costs(sum(macs[a + 1 :]), times[f"end {a}"]) for a in ends},
+            self.overhead + self._costs(sum(macs), times["backbone"]),
+        )
 
     def _measure_branches(self, specs: Sequence[BranchSpec]) -> None:
         shapes = {point.name: point.shape for point in self._backbone.attach_points}
-        bare = {
-            spec.key: Block(build_branch(spec, shapes[spec.attach], self._backbone.num_classes), shapes[spec.attach])
+        built = {
+            spec.key: (build_branch(spec, shapes[spec.attach], self._backbone.num_classes), shapes[spec.attach])
             for spec in specs
         }
-        gated = {f"{key} gated": Block(self._gated(block.module), block.shape) for key, block in bare.items()}
-        times = self._times({**bare, **gated})
-        for key, block in bare.items():
-            macs = count_macs(block.module, block.shape).macs
-            # The gate cannot make a branch faster: where it seems to, that is noise.
-            slower = max(times[key], times[f"{key} gated"])
-            self._branches[key] = BranchCosts(self._costs(macs, slower), self._costs(macs, times[key]))
+        times = self._times({key: Block(self._gated(branch), shape) for key, (branch, shape) in built.items()})
+        for key, (branch, shape) in built.items():
+            self._branches[key] = self._costs(count_macs(branch, shape).macs, times[key])
 
     def _times(self, blocks: dict[str, Block]) -> dict[str, float]:
         """Return what each block takes beyond the overhead, in ms; zeros where nothing can be measured."""

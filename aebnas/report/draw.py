@@ -17,7 +17,6 @@ from aebnas.report.prepared import prepared_if_known
 from aebnas.report.shares import shares_figure
 from aebnas.report.style import save
 from aebnas.run import Run
-from aebnas.spaces.definition import load_space
 from aebnas.spaces.genome import build_genome
 
 logger = logging.getLogger(__name__)
@@ -62,7 +61,7 @@ def _gene_points(run: Run, backbone: SegmentedBackbone | None) -> list[str]:
     if backbone is None:
         return []
     genome = build_genome(
-        load_space(run.experiment.space),
+        run.folder.space(),
         backbone.attach_points,
         backbone.num_classes,
         regime=run.experiment.regime.name,

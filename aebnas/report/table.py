@@ -59,7 +59,7 @@ def notes(front: Front, limit: int) -> list[str]:
         lines.append("pred. ms: sum of measured blocks, batch 1.")
     if front.knows("latency_ms_measured"):
         lines[-1] += " meas. ms: the exported ONNX file, on the machine that searched."
-        lines.append("speedup: against the backbone measured in turns with it; the backbone's own shows the noise.")
+        lines.append("speedup: against the backbone, measured in turns with it, image by image.")
     hidden = len(front.rest) - len(thin(front.rest, limit))
     if hidden:
         lines.append(f"{hidden} more points of the front are not shown: `aebnas front --format csv` has them all.")

@@ -43,8 +43,8 @@ class Evaluation:
 
     @property
     def id(self) -> str:
-        """A short name for people: 6 hex digits, marked when trained with the full budget."""
-        return self.spec.key[:6] + ("f" if self.budget == "final" else "")
+        """A short name for people: 8 hex digits, marked when trained with the full budget."""
+        return self.spec.key[:8] + ("f" if self.budget == "final" else "")
 
     def cost(self, point: OperatingPoint, name: str) -> float:
         """Return one mean cost of a point by its name."""

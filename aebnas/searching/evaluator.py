@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -14,15 +16,15 @@ from aebnas.branches.spec import BranchSpec, NetworkSpec
 from aebnas.costs.model import CostModel, NetworkCosts
 from aebnas.errors import BackboneError, BranchError, InputError, MeasurementError, TrainingError
 from aebnas.exits.confidence import build_confidence
-from aebnas.exits.curve import Curve, OperatingPoint
-from aebnas.exits.tuning import tune
+from aebnas.exits.curve import Curve, OperatingPoint, Target
+from aebnas.exits.tuning import solve, tune
 from aebnas.experiment import Experiment
 from aebnas.files import canonical_json, digest
 from aebnas.prepare import Prepared
 from aebnas.progress import Progress, Stage
 from aebnas.run_folder import RunFolder
 from aebnas.searching.evaluation import Budget, Evaluation, StaticPoint
-from aebnas.store import branch_states
+from aebnas.store import states
 from aebnas.training.candidates import train_branch, train_network
 from aebnas.training.features import FeatureStore
 from aebnas.training.fit import logits_of
@@ -38,6 +40,7 @@ class Evaluator:
 
     Args:
         costs: Composes exit costs; measures blocks that are new.
+        limited: Names of the costs that are limited, which curves are solved over as well.
         progress: Shows the features being computed.
     """
 
@@ -48,9 +51,11 @@ class Evaluator:
         costs: CostModel,
         folder: RunFolder,
         *,
+        limited: Sequence[str] = (),
         device: torch.device,
         progress: Progress,
     ) -> None:
+        self._limited = tuple(limited)
         self._experiment, self._prepared, self._folder, self._device = experiment, prepared, folder, device
         self.costs = costs
         self._regime = REGIMES[experiment.regime.name]
@@ -94,9 +99,23 @@ class Evaluator:
             made = self._make(spec, budget, stage)
         except CANDIDATE_ERRORS as error:
             made = Evaluation(spec, budget, self.costs.names, Curve(()), (), {}, 0.0, str(error))
+            if isinstance(error, MeasurementError):
+                return made  # the device may answer next time: nothing is kept
         made = dataclasses.replace(made, seconds=time.perf_counter() - start)
         self._folder.write_evaluation(self._key(spec, budget), made.to_json())
         return made
+
+    def work(self, spec: NetworkSpec, budget: Budget = "final") -> int:
+        """Return how many samples training ``spec`` will take in, over all epochs; nothing for what is known."""
+        if self.known(spec, budget) is not None or not spec.branches:
+            return 0
+        train = len(self._prepared.data.train)
+        samples = min(train, self._samples(budget) or train) * self._training(budget).epochs
+        if not self._regime.freezes_backbone:
+            return samples
+        return samples * sum(
+            1 for branch in spec.branches if not self._folder.branches.has(self._branch_key(branch, budget))
+        )
 
     def _make(self, spec: NetworkSpec, budget: Budget, stage: Stage | None) -> Evaluation:
         # Costs come first: a branch that does not fit is refused before any training.
@@ -120,12 +139,24 @@ class Evaluator:
         return Evaluation(spec, budget, self.costs.names, curve, truncated, weights, 0.0)
 
     def _tune(self, confidences: Any, correct: Any, costs: NetworkCosts) -> Curve:
-        """Solve for the curve over the costs that are objectives; give its points every cost."""
-        wanted = [self.costs.names.index(name) for name in self._experiment.search.cost_objectives]
-        curve = tune(
-            confidences, correct, lambda mask: costs.exit_costs(mask)[wanted], grid=self._experiment.search.grid
-        )
-        return Curve(tuple(dataclasses.replace(point, costs=_mean_costs(point, costs)) for point in curve.points))
+        """Solve for the curve over the costs that are objectives, limits or target; give its points every cost."""
+        settings = self._experiment.search
+        names = dict.fromkeys([*settings.cost_objectives, *self._limited])
+        if settings.target is not None:
+            names[settings.target.cost] = None
+        wanted = [self.costs.names.index(name) for name in names]
+
+        def cost_of(mask: tuple[bool, ...]) -> npt.NDArray[np.float64]:
+            return costs.exit_costs(mask)[wanted]
+
+        points = tune(confidences, correct, cost_of, grid=settings.grid).points
+        if settings.target is not None and settings.target.rule == "two-sided":
+            # A point below the target may lose to a dominated one nearer to it, which no curve holds.
+            wish = settings.target
+            target = Target(wish.value, wish.rule, list(names).index(wish.cost), wish.min_accuracy)
+            met = solve(confidences, correct, cost_of, target, grid=settings.grid)
+            points = points if met is None or met in points else (*points, met)
+        return Curve(tuple(dataclasses.replace(point, costs=_mean_costs(point, costs)) for point in points))
 
     def _branch_logits(
         self, spec: NetworkSpec, budget: Budget, stage: Stage | None
@@ -151,7 +182,7 @@ class Evaluator:
             device=self._device,
             stage=stage,
         )
-        (state,) = branch_states([trained.branch])
+        (state,) = states([trained.branch])
         record = {"state": state, "validation_logits": trained.validation_logits, "accuracies": trained.accuracies}
         self._folder.branches.put(key, record)
 
@@ -168,6 +199,7 @@ class Evaluator:
             self._prepared.data,
             settings,
             self._training(budget).epochs,
+            initial=self._prepared.initial,
             teacher=self._features.logits("train") if settings.target == "backbone" else None,
             samples=self._samples(budget),
             seed=self._experiment.seed,
@@ -175,7 +207,7 @@ class Evaluator:
             stage=stage,
         )
         logits = logits_of(network.to(self._device), self._prepared.data.validation, self._device)
-        (state,) = branch_states([network])
+        (state,) = states([network])
         self._folder.networks.put(key, {"state": state, "validation_logits": logits})
         return logits, {"network": key}
 

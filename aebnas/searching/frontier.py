@@ -40,15 +40,16 @@ class Reference:
         first: Sequence[int] = (),
         *,
         groups: Sequence[str] | None = None,
+        beside: Sequence[tuple[float, float]] = (),
     ) -> list[int]:
         """Return the indices of up to ``count`` points that together dominate most, chosen greedily.
 
         Greedy choice is within 1 - 1/e of the best subset, hypervolume being submodular. ``first`` are taken before;
-        of points of the same group only one is taken.
+        of points of the same group only one is taken; what the points ``beside`` dominate anyway does not count.
         """
         chosen = list(first)[:count]
         while len(chosen) < count:
-            covered = [points[i] for i in chosen]
+            covered = [*beside, *(points[i] for i in chosen)]
             base = self.hypervolume(covered)
             taken = {groups[i] for i in chosen} if groups else set()
             gains = [

@@ -30,6 +30,8 @@ class Archive:
     backbone: StaticPoint
     cost: str
     limits: CostLimits
+    regime: str
+    confidence: str
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
     _points: list[tuple[float, float]] = field(default_factory=list)
 
@@ -52,6 +54,11 @@ class Archive:
     def replace(self, evaluation: Evaluation) -> None:
         """Put the evaluation of a retrained network in the place of its earlier one."""
         self.evaluations[evaluation.spec.key] = evaluation
+
+    def statics(self) -> list[StaticPoint]:
+        """Return the static networks that are known: the backbone and every truncated one."""
+        truncated = (static for evaluation in self.evaluations.values() for static in evaluation.truncated)
+        return [self.backbone, *truncated]
 
     def hypervolume(self) -> float:
         """Return the share of the reference rectangle that is dominated."""
@@ -81,12 +88,12 @@ def run_trials(
     trial that was running; the next call runs it again.
     """
     begin(study, genome)
-    archive = Archive(evaluator.backbone, settings.cost_objectives[0], limits)
+    archive = Archive(evaluator.backbone, settings.cost_objectives[0], limits, genome.regime, genome.confidence)
     for evaluation in _seen(study, evaluator):
         archive.add(evaluation)
     done, start = finished(study), clock()
-    with progress.stage("trials", settings.trials) as stage:
-        stage.advance(done)
+    label = "trials" if settings.timeout is None else f"trials (at most {settings.timeout:.0f} s)"
+    with progress.stage(label, settings.trials, done) as stage:
         while done < settings.trials and (settings.timeout is None or clock() - start < settings.timeout):
             _one_trial(study, genome, evaluator, settings, limits, archive)
             done += 1

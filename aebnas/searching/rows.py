@@ -36,6 +36,8 @@ def point_row(evaluation: Evaluation, index: int, point: OperatingPoint) -> Row:
         "latency_ms_mean": evaluation.cost(point, "latency_ms") if "latency_ms" in evaluation.cost_names else None,
         "latency_ms_measured": None,
         "backbone_ms_measured": None,
+        "speedup_measured": None,
+        "model_mib": None,
         "weights": dict(evaluation.weights),
     }
 
@@ -64,27 +66,38 @@ def static_row(
         "latency_ms_mean": static.costs.get("latency_ms"),
         "latency_ms_measured": None,
         "backbone_ms_measured": None,
+        "speedup_measured": None,
+        "model_mib": None,
         "weights": dict(weights or {"branches": []}),
         "cut": cut,
     }
 
 
 def front_rows(archive: Archive, limits: CostLimits, costs: Sequence[str]) -> list[Row]:
-    """Return the non-dominated points within the limits over all curves, the most accurate last.
+    """Return the points within the limits that nothing beats, the most accurate last.
 
-    A point at which all samples leave at the same exit is a static network, and not among them.
+    Neither another point of any curve beats them, nor a static network: the backbone, or a truncated one. A point at
+    which all samples leave at the same exit is itself static, and not among them.
     """
     found = [
         (evaluation, index, point)
         for evaluation in archive.evaluations.values()
         for index, point in enumerate(evaluation.curve.points)
-        if limits.allowed(evaluation, point) and exits_early(point)
+        if limits.allowed(evaluation, point)
     ]
-    if not found:
-        return []
-    right = scaled([point.accuracy for _, _, point in found])
-    mean = np.array([[evaluation.cost(point, name) for evaluation, _, point in found] for name in costs])
-    return [point_row(*found[i]) for i in nondominated(right, mean)]
+    statics = archive.statics()
+    right = scaled([*(point.accuracy for _, _, point in found), *(static.accuracy for static in statics)])
+    mean = np.array(
+        [
+            [
+                *(evaluation.cost(point, name) for evaluation, _, point in found),
+                *(static.costs[name] for static in statics),
+            ]
+            for name in costs
+        ]
+    )
+    best = nondominated(right, mean)
+    return [point_row(*found[i]) for i in best if i < len(found) and exits_early(found[i][2])]
 
 
 def scaled(accuracies: Sequence[float]) -> npt.NDArray[np.int64]:
@@ -110,9 +123,3 @@ def network_key(row: Row) -> str:
 def cost_column(name: str) -> str:
     """Return the column that holds the mean of a cost."""
     return f"{name}_mean"
-
-
-def lossless(rows: Sequence[Mapping[str, Any]], accuracy: float, column: str) -> int | None:
-    """Return the index of the row that is cheapest by ``column`` with at least ``accuracy`` on validation."""
-    enough = [i for i, row in enumerate(rows) if row["accuracy_val"] >= accuracy and row[column] is not None]
-    return min(enough, key=lambda i: rows[i][column], default=None)

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-from aebnas.costs.model import LATENCY, MACS, CostModel
+from aebnas.costs.model import LATENCY, CostModel
 from aebnas.devices.local import LocalDevice
 from aebnas.devices.profile import HardwareProfile, load_profile
 from aebnas.devices.store import LatencyStore
-from aebnas.errors import ExperimentError, RunError
+from aebnas.errors import ExperimentError, RunFailed
 from aebnas.exits.confidence import build_confidence
 from aebnas.experiment import Experiment
 from aebnas.export.gate import Gate, GatedExit
@@ -25,12 +25,15 @@ from aebnas.run import Run
 from aebnas.run_folder import RunFolder
 from aebnas.searching.choice import CostLimits
 from aebnas.searching.evaluator import Evaluator
-from aebnas.searching.finalists import choose_finalists, finalist_rows, retrain, truncated_rows, verify
+from aebnas.searching.feasible import nothing_feasible
+from aebnas.searching.finalists import choose_finalists, finalist_rows, retrain
 from aebnas.searching.loop import Archive, run_trials
 from aebnas.searching.rows import BACKBONE_ID, Row, cost_column, front_rows, network_key, static_row
-from aebnas.searching.study import open_study
+from aebnas.searching.statics import retrain_truncated, truncated_rows
+from aebnas.searching.study import finished, open_study
 from aebnas.searching.timer import DeviceTimer
-from aebnas.spaces.definition import load_space
+from aebnas.searching.verify import verify
+from aebnas.spaces.definition import SpaceDefinition, load_space
 from aebnas.spaces.genome import build_genome
 from aebnas.training.accelerator import pick_accelerator
 
@@ -56,9 +59,12 @@ def search(
     """
     chosen = _experiment(experiment)
     folder = RunFolder(Path(run_dir) if run_dir is not None else Path("runs") / chosen.name)
+    # Everything that can be wrong with the input is looked at before anything is written or takes long.
+    profile, space = load_profile(chosen.device), load_space(chosen.space)
+    limits, device = _limits(chosen, profile), pick_accelerator(chosen.accelerator)
     with folder.lock():
-        folder.start(chosen)
-        _Search(chosen, folder, progress or Progress()).run()
+        folder.start(chosen, space, profile)
+        _Search(chosen, folder, profile, space, limits, device, progress or Progress()).run()
     return Run(folder.path, experiment=chosen)
 
 
@@ -72,21 +78,29 @@ def _experiment(experiment: Experiment | Path | str | None) -> Experiment:
 class _Search:
     experiment: Experiment
     folder: RunFolder
+    profile: HardwareProfile
+    space: SpaceDefinition
+    limits: CostLimits
+    device: torch.device
     progress: Progress
 
     def run(self) -> None:
         start = time.perf_counter()
         experiment, folder, progress = self.experiment, self.folder, self.progress
-        # Everything that can be wrong with the input is looked at before anything takes long.
-        profile, space = load_profile(experiment.device), load_space(experiment.space)
-        device = pick_accelerator(experiment.accelerator)
-        limits = _limits(experiment, profile)
-        prepared = prepare(experiment, folder, device=device, progress=progress)
+        prepared = prepare(experiment, folder, device=self.device, progress=progress)
         prepared_s = time.perf_counter() - start
-        costs = self._costs(profile, prepared)
-        evaluator = Evaluator(experiment, prepared, costs, folder, device=device, progress=progress)
+        costs = self._costs(prepared)
+        evaluator = Evaluator(
+            experiment,
+            prepared,
+            costs,
+            folder,
+            limited=tuple(self.limits.limits),
+            device=self.device,
+            progress=progress,
+        )
         genome = build_genome(
-            space,
+            self.space,
             prepared.backbone.attach_points,
             prepared.data.num_classes,
             regime=experiment.regime.name,
@@ -94,11 +108,20 @@ class _Search:
         )
         settings = experiment.search
         with open_study(folder, settings, experiment.seed) as study:
-            archive = run_trials(study, genome, evaluator, settings, limits, progress)
+            archive = run_trials(study, genome, evaluator, settings, self.limits, progress)
+            trials = finished(study)
         searched_s = time.perf_counter() - start - prepared_s
-        rows = self._verified(archive, evaluator, prepared, profile, device)
+        rows = self._verified(archive, evaluator, prepared)
+        data = prepared.data
         summary: dict[str, Any] = {
-            "trials": settings.trials,
+            "trials": trials,
+            "stopped_by_timeout": trials < settings.trials,
+            "data": {
+                "fingerprint": data.fingerprint,
+                "train": len(data.train),
+                "validation": len(data.validation),
+                "test": len(data.test),
+            },
             "networks": len(archive.evaluations),
             "failed": sum(1 for evaluation in archive.evaluations.values() if evaluation.failure),
             "hypervolume": archive.hypervolume(),
@@ -113,11 +136,11 @@ class _Search:
         write_json(folder.summary_file, summary)
         Run.write_front(folder, rows)
 
-    def _costs(self, profile: HardwareProfile, prepared: Prepared) -> CostModel:
+    def _costs(self, prepared: Prepared) -> CostModel:
         timer = None
-        if profile.connection == "local":
+        if self.profile.connection == "local":
             store = LatencyStore(self.folder.latency)
-            timer = DeviceTimer(LocalDevice(profile, store), prepared.data.input_shape)
+            timer = DeviceTimer(LocalDevice(self.profile, store), prepared.data.input_shape)
         gate = Gate(build_confidence(self.experiment.confidence))
         model = CostModel(prepared.backbone, lambda branch: GatedExit(branch, gate), timer)
         if model.missed_macs:
@@ -127,18 +150,11 @@ class _Search:
             )
         return model
 
-    def _verified(
-        self,
-        archive: Archive,
-        evaluator: Evaluator,
-        prepared: Prepared,
-        profile: HardwareProfile,
-        device: torch.device,
-    ) -> list[Row]:
+    def _verified(self, archive: Archive, evaluator: Evaluator, prepared: Prepared) -> list[Row]:
         settings = self.experiment.search
         front = front_rows(archive, archive.limits, settings.cost_objectives)
         if not front:
-            raise RunError(_nothing_feasible(archive))
+            raise RunFailed(nothing_feasible(archive))
         chosen = [front[i] for i in choose_finalists(front, archive, self.experiment)]
         finals = [final for final in retrain(chosen, evaluator, self.progress) if final.failure is None]
         retrained = {final.spec.key for final in finals}
@@ -146,6 +162,7 @@ class _Search:
         for final in finals:
             # Retrained in full, a network's search result is superseded.
             archive.replace(final)
+        retrain_truncated(archive, evaluator, self.progress)
         front = front_rows(archive, archive.limits, settings.cost_objectives)
         finalists = finalist_rows(chosen, finals, archive, self.experiment)
         statics = [static_row(BACKBONE_ID, evaluator.backbone), *truncated_rows(archive)]
@@ -153,11 +170,15 @@ class _Search:
             [*finalists, *statics],
             prepared,
             self.folder,
-            device=device,
-            threads=profile.threads,
-            measured_here=profile.connection == "local",
+            device=self.device,
+            profile=self.profile,
             progress=self.progress,
         )
+        if not any(row["finalist"] for row in verified):
+            raise RunFailed(
+                "no finalist is left: either all failed when they were retrained, or their files are larger than "
+                "limits.model_mib; search longer, or relax that limit"
+            )
         names = {row["id"] for row in verified}
         rows = [*verified, *(row for row in front if row["id"] not in names)]
         return sorted(rows, key=lambda row: (row["static"], not row["finalist"], row[cost_column(archive.cost)]))
@@ -174,29 +195,3 @@ def _limits(experiment: Experiment, profile: HardwareProfile) -> CostLimits:
                 "limit: set search.objectives to [accuracy, macs], or use --device local"
             )
     return limits
-
-
-def _nothing_feasible(archive: Archive) -> str:
-    """Say why the front is empty, what came nearest, and which limit to relax."""
-    # A network without branches is the backbone, which cannot fail.
-    tried = [evaluation for evaluation in archive.evaluations.values() if evaluation.spec.branches]
-    failures = [evaluation.failure for evaluation in tried if evaluation.failure]
-    if failures and len(failures) == len(tried):
-        return f"every candidate failed; the first reason: {failures[0]}"
-    nearest: tuple[float, str] | None = None
-    for evaluation in archive.evaluations.values():
-        for point in evaluation.curve.points:
-            over = dict(zip(archive.limits.limits, archive.limits.violations(evaluation, point), strict=True))
-            if over and (nearest is None or max(over.values()) < nearest[0]):
-                worst = max(over, key=lambda name: over[name])
-                # As the profile's key says it: MACs in millions.
-                key, unit = ("macs_m", 1e6) if worst == MACS else (worst, 1.0)
-                limit = archive.limits.limits[worst] / unit
-                nearest = (
-                    over[worst],
-                    f"{key} {limit * (1 + over[worst]):.4g} against a limit of {limit:.4g}, at "
-                    f"{100 * point.accuracy:.2f} % validation accuracy: relax limits.{key}",
-                )
-    if nearest is None or nearest[0] <= 0:
-        return "no candidate leaves early at any point: give search.trials more, or another space"
-    return f"no candidate meets the limits ({archive.limits}); the nearest has {nearest[1]}, or search longer"

@@ -14,7 +14,7 @@ from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from aebnas.errors import RunError
+from aebnas.errors import RunError, RunFailed
 from aebnas.experiment import SearchSettings
 from aebnas.run_folder import RunFolder
 from aebnas.searching.choice import TRADE_OFF
@@ -46,7 +46,7 @@ def open_study(folder: RunFolder, settings: SearchSettings, seed: int) -> Iterat
     The sampler's seed moves on with the number of trials, so that a search that goes on does not repeat itself.
 
     Raises:
-        RunError: the database is damaged, or the disk is full.
+        RunError: the database is damaged or cannot be written. RunFailed: the disk is full.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     up, down = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
@@ -63,9 +63,11 @@ def open_study(folder: RunFolder, settings: SearchSettings, seed: int) -> Iterat
         yield study
     except (SQLAlchemyError, sqlite3.Error, optuna.exceptions.StorageInternalError) as error:
         reason = str(getattr(error, "orig", None) or error.__cause__ or error).splitlines()[0]
+        if "full" in reason or "I/O" in reason:
+            raise RunFailed(f"cannot write {folder.study_file} ({reason}): free some space, then run again") from error
         raise RunError(
-            f"{folder.study_file} cannot be used ({reason}): free some space, or if it is damaged delete this one "
-            "file; finished evaluations are kept beside it and are not made again"
+            f"{folder.study_file} cannot be used ({reason}): if it is damaged delete this one file; finished "
+            "evaluations are kept beside it and are not made again"
         ) from error
 
 
@@ -84,13 +86,14 @@ def _storage(folder: RunFolder) -> optuna.storages.RDBStorage:
 
 def begin(study: optuna.Study, genome: Genome) -> None:
     """Queue the known shapes in a new study; give back the trials that a killed process left unfinished."""
-    if not study.get_trials(deepcopy=False):
-        for genes in starting_points(genome):
-            study.enqueue_trial({**genes, TRADE_OFF: _START_TRADE_OFF}, skip_if_exists=True)
+    # Also in a study that goes on: its first process may have been killed before it had queued all.
+    for genes in starting_points(genome):
+        study.enqueue_trial({**genes, TRADE_OFF: _START_TRADE_OFF}, skip_if_exists=True)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         # The folder is locked by this process, so nobody else can be running it.
         study.tell(trial.number, state=TrialState.FAIL)
-        study.enqueue_trial(trial.params)
+        # A queued trial that was killed before it was sampled has its genes in the system attributes only.
+        study.enqueue_trial({**trial.system_attrs.get("fixed_params", {}), **trial.params})
         logger.info("trial %d was lost and runs again", trial.number)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from aebnas.backbones.cut import SegmentedBackbone
 from aebnas.branches.build import Branch, build_branch
 from aebnas.branches.spec import BranchSpec
 from aebnas.data.splits import DataBundle, Split
+from aebnas.errors import TrainingError
 from aebnas.network import EarlyExitNetwork
 from aebnas.progress import Stage
 from aebnas.training.features import FeatureStore
@@ -77,6 +78,7 @@ def train_network(
     settings: RegimeSettings,
     epochs: int,
     *,
+    initial: Mapping[str, Tensor] | None,
     teacher: Tensor | None,
     samples: int | None,
     seed: int,
@@ -86,6 +88,7 @@ def train_network(
     """Train a whole network, backbone included as the regime's phases say, on a copy of ``backbone``.
 
     Args:
+        initial: The backbone's weights before it was trained, where a regime that starts from them begins.
         teacher: ``(N, classes)`` logits of the trained backbone on the training split, if they are the target.
         epochs: In all phases together.
     """
@@ -93,7 +96,7 @@ def train_network(
     seed_everything(seed)
     body = copy.deepcopy(backbone)
     if regime.start == "initial":
-        reinitialise(body)
+        start_over(body, initial)
     network = EarlyExitNetwork(body, specs).to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     train, teacher = limited(data.train, teacher, samples, seed)
@@ -111,12 +114,24 @@ def train_network(
     return network.cpu(), results
 
 
-def reinitialise(module: nn.Module) -> None:
-    """Give every layer that knows how to a fresh initialisation."""
-    for part in module.modules():
+def start_over(backbone: SegmentedBackbone, initial: Mapping[str, Tensor] | None) -> None:
+    """Give ``backbone`` the weights ``initial``, or a fresh initialisation where it came trained.
+
+    Raises:
+        TrainingError: a layer does not know how to initialise itself.
+    """
+    if initial is not None:
+        backbone.model.load_state_dict(initial)
+        return
+    for name, part in backbone.model.named_modules():
         reset = getattr(part, "reset_parameters", None)
         if callable(reset):
             reset()
+        elif next(part.parameters(recurse=False), None) is not None:
+            raise TrainingError(
+                f"this regime trains from scratch, but {name or type(part).__name__} cannot initialise itself: give it "
+                "reset_parameters(), or choose regime mixed or disjoint"
+            )
 
 
 def limited(split: Split, teacher: Tensor | None, samples: int | None, seed: int) -> tuple[Split, Tensor | None]:

@@ -1,0 +1,32 @@
+"""Why a front is empty, in a sentence that helps."""
+
+from __future__ import annotations
+
+from aebnas.costs.model import MACS
+from aebnas.searching.loop import Archive
+
+
+def nothing_feasible(archive: Archive) -> str:
+    """Say why the front is empty, what came nearest, and which limit to relax."""
+    # A network without branches is the backbone, which cannot fail.
+    tried = [evaluation for evaluation in archive.evaluations.values() if evaluation.spec.branches]
+    failures = [evaluation.failure for evaluation in tried if evaluation.failure]
+    if failures and len(failures) == len(tried):
+        return f"every candidate failed; the first reason: {failures[0]}"
+    nearest: tuple[float, str] | None = None
+    for evaluation in archive.evaluations.values():
+        for point in evaluation.curve.points:
+            over = dict(zip(archive.limits.limits, archive.limits.violations(evaluation, point), strict=True))
+            if over and (nearest is None or max(over.values()) < nearest[0]):
+                worst = max(over, key=lambda name: over[name])
+                # As the profile's key says it: MACs in millions.
+                key, unit = ("macs_m", 1e6) if worst == MACS else (worst, 1.0)
+                limit = archive.limits.limits[worst] / unit
+                nearest = (
+                    over[worst],
+                    f"{key} {limit * (1 + over[worst]):.4g} against a limit of {limit:.4g}, at "
+                    f"{100 * point.accuracy:.2f} % validation accuracy: relax limits.{key}",
+                )
+    if nearest is None or nearest[0] <= 0:
+        return "no candidate leaves early at any point: give search.trials more, or another space"
+    return f"no candidate meets the limits ({archive.limits}); the nearest has {nearest[1]}, or search longer"

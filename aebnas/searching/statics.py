@@ -1,0 +1,68 @@
+"""Static networks that an early-exit network has to be better than: the backbone cut off at one branch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aebnas.branches.spec import BranchSpec, NetworkSpec
+from aebnas.exits.dominance import nondominated
+from aebnas.progress import Progress
+from aebnas.searching.evaluation import Evaluation, StaticPoint
+from aebnas.searching.evaluator import Evaluator
+from aebnas.searching.loop import Archive
+from aebnas.searching.rows import Row, scaled, static_row
+
+# More would hardly change the picture, and each is trained in full.
+MOST_TRUNCATED = 4
+
+
+def retrain_truncated(archive: Archive, evaluator: Evaluator, progress: Progress) -> None:
+    """Train the best truncated networks with the full budget, as the finalists that they stand beside.
+
+    Only where the backbone is frozen: there a branch is the same network whoever else it stands with. Where the
+    backbone moves, a truncated network is part of the network that it was trained with.
+    """
+    branches: dict[BranchSpec, StaticPoint] = {}
+    for evaluation in archive.evaluations.values():
+        if "network" not in evaluation.weights:
+            branches |= dict(zip(evaluation.spec.branches, evaluation.truncated, strict=False))
+    specs = list(branches)
+    chosen = [specs[i] for i in _best(list(branches.values()), archive)]
+    networks = [NetworkSpec((branch,), archive.regime, archive.confidence) for branch in chosen]
+    with progress.stage("retraining truncated networks", sum(evaluator.work(spec) for spec in networks)) as stage:
+        for spec in networks:
+            final = evaluator.evaluate(spec, "final", stage)
+            if final.failure is None:
+                archive.replace(final)
+
+
+def truncated_rows(archive: Archive) -> list[Row]:
+    """Return the rows of the truncated networks that were trained in full and that no other of them beats."""
+    found: dict[str, tuple[Evaluation, int]] = {}
+    for evaluation in archive.evaluations.values():
+        if evaluation.budget == "final":
+            for number, branch in enumerate(evaluation.spec.branches):
+                moved = "network" in evaluation.weights
+                name = f"cut-{evaluation.id}-{number}" if moved else f"cut-{branch.key[:8]}"
+                found.setdefault(name, (evaluation, number))
+    names = list(found)
+    best = _best([evaluation.truncated[number] for evaluation, number in found.values()], archive)
+    return [_row(names[i], *found[names[i]]) for i in best]
+
+
+def _row(name: str, evaluation: Evaluation, number: int) -> Row:
+    static = evaluation.truncated[number]
+    if "network" in evaluation.weights:
+        return static_row(name, static, evaluation.spec.branches, evaluation.weights, cut=number)
+    weights = {"branches": [evaluation.weights["branches"][number]]}
+    return static_row(name, static, [evaluation.spec.branches[number]], weights, cut=0)
+
+
+def _best(points: list[StaticPoint], archive: Archive) -> list[int]:
+    """Return the indices of up to ``MOST_TRUNCATED`` non-dominated points, spread by hypervolume."""
+    if not points:
+        return []
+    pairs = [(point.accuracy, point.costs[archive.cost]) for point in points]
+    rows = nondominated(scaled([accuracy for accuracy, _ in pairs]), np.array([[cost for _, cost in pairs]]))
+    chosen = archive.reference.spread([pairs[i] for i in rows], MOST_TRUNCATED)
+    return sorted(int(rows[i]) for i in chosen)

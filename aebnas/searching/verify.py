@@ -1,0 +1,100 @@
+"""Finalists and static networks, exported, measured end to end and scored once on test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aebnas.devices.profile import HardwareProfile
+from aebnas.exits.confidence import build_confidence
+from aebnas.exits.policy import Policy
+from aebnas.export.evaluate import EvaluationResult, evaluate_export
+from aebnas.export.manifest import SINGLE_FILE
+from aebnas.export.package import update_costs
+from aebnas.prepare import Prepared
+from aebnas.progress import Progress
+from aebnas.rebuild import costs_of, export_row, rebuild
+from aebnas.run_folder import RunFolder
+from aebnas.searching.rows import BACKBONE_ID, Row
+from aebnas.training.fit import logits_of
+
+# Test samples whose latency is measured, one at a time; the mean over more would hardly be steadier.
+MEASURED_SAMPLES = 1000
+MIB = 1 << 20
+
+
+def verify(
+    rows: Sequence[Row],
+    prepared: Prepared,
+    folder: RunFolder,
+    *,
+    device: torch.device,
+    profile: HardwareProfile,
+    progress: Progress,
+) -> list[Row]:
+    """Export ``rows`` (finalists and static networks), measure them here, and score them once on the test split.
+
+    A finalist whose file is larger than the profile's limit is left out. Where the profile's device is not this
+    machine nothing is measured, and the columns stay None.
+    """
+    test = prepared.data.test
+    inputs, labels = _some(prepared, MEASURED_SAMPLES)
+    cache: dict[str, list[Tensor]] = {}
+    done: list[Row] = []
+    with progress.stage("verifying finalists", len(rows)) as stage:
+        for row in rows:
+            network = rebuild(row, prepared, folder).to(device)
+            key = str(sorted(row["weights"].items()))
+            if key not in cache:
+                cache[key] = logits_of(network, test, device)
+            out = export_row(row, network.cpu(), prepared, folder.exports / row["id"], profile)
+            stage.advance()
+            size_mib = (out / SINGLE_FILE).stat().st_size / MIB
+            if profile.limits.model_mib is not None and size_mib > profile.limits.model_mib and not row["static"]:
+                progress.say(
+                    f"{row['id']} is left out: its file has {size_mib:.3g} MiB, limits.model_mib is "
+                    f"{profile.limits.model_mib:g}"
+                )
+                continue
+            measured = evaluate_export(out, inputs, labels) if profile.connection == "local" else None
+            accuracy = _accuracy(row, cache[key], test.labels)
+            done.append({**row, "accuracy_test": accuracy, "model_mib": size_mib, **_measured(row, measured)})
+            update_costs(out, costs_of(done[-1]))
+    return done
+
+
+def _accuracy(row: Row, logits: list[Tensor], labels: Tensor) -> float:
+    if row["static"]:
+        chosen = logits[-1] if row["cut"] is None else logits[row["cut"]]
+        return float((chosen.argmax(1) == labels).float().mean())
+    policy = Policy(row["confidence"], tuple(row["thresholds"]))
+    measure = build_confidence(row["confidence"])
+    exits = policy.leave_at(np.stack([measure(z).numpy() for z in logits[:-1]]))
+    correct = np.stack([(z.argmax(1) == labels).numpy() for z in logits])
+    return float(correct[exits, np.arange(len(exits))].mean())
+
+
+def _measured(row: Row, result: EvaluationResult | None) -> Row:
+    if result is None:
+        return {}
+    if row["id"] == BACKBONE_ID:
+        # The static backbone itself, without the label and confidence that an exit computes.
+        mean_ms = result.backbone_latency_ms.mean
+        return {"latency_ms_measured": mean_ms, "backbone_ms_measured": mean_ms, "speedup_measured": 1.0}
+    return {
+        "latency_ms_measured": result.latency_ms.mean,
+        "backbone_ms_measured": result.backbone_latency_ms.mean,
+        "speedup_measured": result.speedup,
+    }
+
+
+def _some(prepared: Prepared, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return up to ``count`` test images, drawn at random: the first ones may all be of one class."""
+    test = prepared.data.test
+    rows = torch.randperm(len(test), generator=torch.Generator().manual_seed(0))[:count]
+    batches = list(test.subset(rows).batches(256))
+    images = torch.cat([batch.images for batch in batches])
+    return images.numpy(), test.labels[rows].numpy()
