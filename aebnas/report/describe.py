@@ -11,7 +11,7 @@ from aebnas.branches.spec import BranchSpec, PartSpec
 
 # What follows nearly every layer tells networks apart from no other.
 _UNSAID = ("batch-norm", "relu", "hard-swish")
-_OPTIONS = {"kernel": "{}", "size": "-{}", "factor": "-{}", "stride": "-s{}", "channels": "-x{}"}
+_OPTIONS = {"kernel": "{}", "size": "-{}", "factor": "-{}", "stride": "-s{}", "channels": "-x{}", "expand": "-x{}", "mix": "-{}"}
 FINAL = "final"
 MISSING = "–"
 
