@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,17 @@ def test_images(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """Return the test split, preprocessed as the manifest says: ``(N, C, H, W)`` float32 and labels ``(N,)``.
 
+    Of other data than the network's own, too, only the test part is scored; where they have none (a folder without
+    test/), it is the part that a search on them would hold out, by default a fifth. Their classes are matched with the
+    network's by name; the labels of an .npz file, which has no names, are taken as the network's own class numbers.
+
     Args:
         data: A data set's name, an .npz file or an image folder; what the network was searched on by default, with
             the same split, so that no training image is among them.
         data_dir: Where a named data set is looked for first.
 
     Raises:
-        DataError: the data are missing, or do not fit the network.
+        DataError: the data are missing, have images of another shape, or a class that the network does not know.
     """
     extra = manifest.values.get("extra", {})
     known = extra.get("data") or {"name": "custom"}
@@ -39,11 +44,23 @@ def test_images(
             f"--data has images of shape {bundle.input_shape}, the network takes {manifest.input_shape}: "
             "choose other data"
         )
-    if bundle.num_classes > len(manifest.classes):
-        raise DataError(
-            f"--data has {bundle.num_classes} classes, the network knows {len(manifest.classes)}: choose other data"
-        )
-    return manifest.preprocess(bundle.test.raw().numpy()), bundle.test.labels.numpy()
+    numbers = _class_numbers(settings.name, bundle.classes, manifest.classes)
+    return manifest.preprocess(bundle.test.raw().numpy()), numbers[bundle.test.labels.numpy()]
+
+
+def _class_numbers(name: str, classes: Sequence[str], known: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Return the network's number of each of the ``classes`` of the data set ``name``."""
+    if name == "npz":
+        if len(classes) > len(known):
+            raise DataError(f"--data has {len(classes)} classes, the network knows {len(known)}: choose other data")
+        return np.arange(len(classes))
+    for label in classes:
+        if label not in known:
+            raise DataError(
+                f"--data has a class {label!r} that the network does not know: rename or remove it, manifest.json "
+                "lists the known ones"
+            )
+    return np.array([known.index(label) for label in classes], dtype=np.int64)
 
 
 def _chosen(data: str | None, known: dict[str, Any]) -> dict[str, Any]:
