@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-
-from aebnas.errors import DataError
 
 _CHUNK = 1024
 _CONSTANT = 1e-6
@@ -40,19 +37,6 @@ class Preprocessing:
     def to_json(self) -> dict[str, Any]:
         """Return the values as a dictionary that JSON can hold."""
         return {"scale": self.scale, "mean": list(self.mean), "std": list(self.std)}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Preprocessing:
-        """Return what ``to_json`` was called on.
-
-        Raises:
-            DataError: a key is missing or holds no number.
-        """
-        try:
-            mean, std = tuple(map(float, value["mean"])), tuple(map(float, value["std"]))
-            return cls(scale=float(value["scale"]), mean=mean, std=std)
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"preprocessing needs scale, mean and std as numbers, but {error} is wrong") from error
 
 
 def identity(channels: int) -> Preprocessing:

@@ -46,7 +46,7 @@ class Split(ABC):
         return len(self.labels)
 
     @abstractmethod
-    def batches(self, batch_size: int, *, seed: int | None = None, drop_last: bool = False) -> Iterator[Batch]:
+    def batches(self, batch_size: int, *, seed: int | None = None) -> Iterator[Batch]:
         """Yield every sample once, in order without ``seed``, else in the order that ``seed`` determines."""
 
     @abstractmethod
@@ -82,9 +82,9 @@ class TensorSplit(ImageSplit):
         self.labels = labels
         self.preprocessing = preprocessing
 
-    def batches(self, batch_size: int, *, seed: int | None = None, drop_last: bool = False) -> Iterator[Batch]:
+    def batches(self, batch_size: int, *, seed: int | None = None) -> Iterator[Batch]:
         """Yield every sample once, in order without ``seed``, else in the order that ``seed`` determines."""
-        for index in batch_indices(len(self), batch_size, seed, drop_last):
+        for index in batch_indices(len(self), batch_size, seed):
             yield Batch(index, self.preprocessing.apply(self.images[index]), self.labels[index])
 
     def raw(self, limit: int | None = None) -> Tensor:
@@ -116,15 +116,15 @@ class DatasetSplit(ImageSplit):
         self.preprocessing = preprocessing
         self.indices = torch.arange(len(labels)) if indices is None else indices
 
-    def batches(self, batch_size: int, *, seed: int | None = None, drop_last: bool = False) -> Iterator[Batch]:
+    def batches(self, batch_size: int, *, seed: int | None = None) -> Iterator[Batch]:
         """Yield every sample once, in order without ``seed``, else in the order that ``seed`` determines."""
-        for index, images in self._load(list(batch_indices(len(self), batch_size, seed, drop_last))):
+        for index, images in self._load(list(batch_indices(len(self), batch_size, seed))):
             yield Batch(index, self.preprocessing.apply(images), self.labels[index])
 
     def raw(self, limit: int | None = None) -> Tensor:
         """Return the first ``limit`` images (all without it) as the Dataset gives them, (N, C, H, W)."""
         count = len(range(len(self))[:limit])
-        return torch.cat([images for _, images in self._load(list(batch_indices(count, 256, None, False)))])
+        return torch.cat([images for _, images in self._load(list(batch_indices(count, 256, None)))])
 
     def subset(self, indices: Tensor) -> DatasetSplit:
         """Return the samples at ``indices``, int64 (M,), in that order."""
@@ -177,12 +177,11 @@ class DataBundle:
         return len(self.classes)
 
 
-def batch_indices(count: int, batch_size: int, seed: int | None, drop_last: bool) -> Iterator[Tensor]:
+def batch_indices(count: int, batch_size: int, seed: int | None) -> Iterator[Tensor]:
     """Yield the positions, int64, of every batch of ``count`` samples, shuffled where there is a ``seed``."""
     if seed is None:
         order = torch.arange(count)
     else:
         order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    stop = count - count % batch_size if drop_last else count
-    for start in range(0, stop, batch_size):
+    for start in range(0, count, batch_size):
         yield order[start : start + batch_size]

@@ -110,12 +110,3 @@ class Curve:
         costs = np.array([point.costs for point in self.points]).T
         choice = target.choose(accuracy, costs)
         return None if choice is None else self.points[choice]
-
-    def cheapest(self, min_accuracy: float, *, cost_index: int = 0) -> OperatingPoint | None:
-        """Return the cheapest point with at least ``min_accuracy`` (0 to 1), None where there is none."""
-        enough = [point for point in self.points if point.accuracy >= min_accuracy]
-        return min(enough, key=lambda point: point.costs[cost_index], default=None)
-
-    def at_most(self, cost_index: int, limit: float) -> OperatingPoint | None:
-        """Return the most accurate point whose cost is at most ``limit``, None where there is none."""
-        return self.best(Target(limit, cost_index=cost_index))

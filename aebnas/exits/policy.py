@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aebnas.errors import InputError, RunError
+from aebnas.errors import InputError
 
 Thresholds = tuple[float | None, ...]
 
@@ -36,22 +36,6 @@ class Policy:
     def leave_at(self, confidences: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
         """Return the exit (N,) int64 in 0..K of each sample, K = final, for ``confidences`` (K, N)."""
         return leave_at(confidences, self.thresholds)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the policy as values that JSON can hold."""
-        return {"confidence": self.confidence, "thresholds": list(self.thresholds)}
-
-    @classmethod
-    def from_json(cls, values: Any) -> Policy:
-        """Read what ``to_json`` wrote.
-
-        Raises:
-            RunError: ``values`` is not a policy.
-        """
-        match values:
-            case {"confidence": str(confidence), "thresholds": list(thresholds)} if all(map(_is_threshold, thresholds)):
-                return cls(confidence, tuple(thresholds))
-        raise RunError("a policy must hold a confidence name and thresholds (numbers or null): export it again")
 
 
 def leave_at(confidences: NDArray[np.floating[Any]], thresholds: Sequence[float | None]) -> NDArray[np.int64]:
@@ -83,7 +67,3 @@ def round_thresholds(thresholds: Sequence[float | None]) -> Thresholds:
         if threshold is not None and not math.isfinite(threshold):
             raise InputError(f"a threshold must be a finite number, or null to switch the exit off, not {threshold}")
     return tuple(None if threshold is None else float(np.float32(threshold)) for threshold in thresholds)
-
-
-def _is_threshold(value: object) -> bool:
-    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))

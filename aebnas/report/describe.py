@@ -11,7 +11,15 @@ from aebnas.branches.spec import BranchSpec, PartSpec
 
 # What follows nearly every layer tells networks apart from no other.
 _UNSAID = ("batch-norm", "relu", "hard-swish")
-_OPTIONS = {"kernel": "{}", "size": "-{}", "factor": "-{}", "stride": "-s{}", "channels": "-x{}", "expand": "-x{}", "mix": "-{}"}
+_OPTIONS = {
+    "kernel": "{}",
+    "size": "-{}",
+    "factor": "-{}",
+    "stride": "-s{}",
+    "channels": "-x{}",
+    "expand": "-x{}",
+    "mix": "-{}",
+}
 FINAL = "final"
 MISSING = "–"
 

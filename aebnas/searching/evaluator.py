@@ -72,13 +72,13 @@ class Evaluator:
             progress=progress,
         )
         labels = prepared.data.validation.labels
-        self.backbone_correct = (self._features.logits("validation").argmax(1) == labels).numpy()
+        self._backbone_correct = (self._features.logits("validation").argmax(1) == labels).numpy()
         self._confidence = build_confidence(experiment.confidence)
 
     @property
     def backbone(self) -> StaticPoint:
         """The static backbone on validation."""
-        return StaticPoint(float(self.backbone_correct.mean()), self._named(self.costs.backbone))
+        return StaticPoint(float(self._backbone_correct.mean()), self._named(self.costs.backbone))
 
     def known(self, spec: NetworkSpec, budget: Budget = "search") -> Evaluation | None:
         """Return the stored evaluation of ``spec``, or None: it is not there, damaged, or its weights are gone."""

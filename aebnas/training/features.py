@@ -34,8 +34,8 @@ class CachedSplit(Split):
         self._rows = torch.arange(len(labels)) if rows is None else rows
         self.labels = labels[self._rows]
 
-    def batches(self, batch_size: int, *, seed: int | None = None, drop_last: bool = False) -> Iterator[Batch]:
-        for places in batch_indices(len(self._rows), batch_size, seed, drop_last):
+    def batches(self, batch_size: int, *, seed: int | None = None) -> Iterator[Batch]:
+        for places in batch_indices(len(self._rows), batch_size, seed):
             rows = self._rows[places]
             yield Batch(places, self._features[rows].float(), self._all_labels[rows])
 
@@ -50,8 +50,8 @@ class ComputedSplit(Split):
         self.labels = images.labels
         self._prefix, self._images, self._device = prefix, images, device
 
-    def batches(self, batch_size: int, *, seed: int | None = None, drop_last: bool = False) -> Iterator[Batch]:
-        for batch in self._images.batches(batch_size, seed=seed, drop_last=drop_last):
+    def batches(self, batch_size: int, *, seed: int | None = None) -> Iterator[Batch]:
+        for batch in self._images.batches(batch_size, seed=seed):
             with torch.no_grad():
                 features = self._prefix(to_device(batch.images, self._device))
             # Outside of no_grad, which would otherwise hold for whoever takes the batch, too.

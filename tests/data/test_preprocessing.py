@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aebnas.data.preprocessing import Preprocessing, identity, image_moments, standardise
-from aebnas.errors import DataError
 
 
 @given(
@@ -57,17 +54,3 @@ def test_apply_follows_the_formula_and_leaves_its_input_alone():
 def test_identity_only_changes_the_dtype():
     images = torch.arange(8, dtype=torch.float64).reshape(1, 2, 2, 2)
     assert torch.equal(identity(2).apply(images), images.to(torch.float32))
-
-
-def test_json_round_trip():
-    preprocessing = Preprocessing(scale=1 / 255, mean=(0.1, 0.2), std=(0.3, 0.4))
-    assert Preprocessing.from_json(json.loads(json.dumps(preprocessing.to_json()))) == preprocessing
-
-
-@pytest.mark.parametrize("change", [{"mean": None}, {"std": ["a"]}, {"scale": []}])
-def test_damaged_json_is_refused(change):
-    value = {**Preprocessing(1.0, (0.0,), (1.0,)).to_json(), **change}
-    with pytest.raises(DataError, match="scale, mean and std"):
-        Preprocessing.from_json(value)
-    with pytest.raises(DataError, match="'mean'"):
-        Preprocessing.from_json({"scale": 1})

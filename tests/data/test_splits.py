@@ -55,7 +55,6 @@ def test_subset_is_a_split_of_the_chosen_samples(split):
 
 def test_order_without_seed_and_sizes(split):
     assert [batch.index.tolist() for batch in split.batches(4)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10]]
-    assert [len(batch.labels) for batch in split.batches(4, drop_last=True)] == [4, 4]
     assert [len(batch.labels) for batch in split.batches(100)] == [COUNT]
 
 

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 
-from aebnas.errors import InputError, RunError
+from aebnas.errors import InputError
 from aebnas.exits.policy import Policy, leave_at
 from aebnas.exits.tuning import Target
 
@@ -27,26 +25,6 @@ def test_thresholds_are_compared_in_float32():
 
 def test_no_branches():
     assert leave_at(np.empty((0, 3)), ()).tolist() == [0, 0, 0]
-
-
-def test_json_round_trip():
-    policy = Policy("entropy", (0.1, None, 0.7))
-    assert Policy.from_json(json.loads(json.dumps(policy.to_json()))) == policy
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        None,
-        {},
-        {"confidence": 1, "thresholds": []},
-        {"confidence": "margin", "thresholds": ["0.1"]},
-        {"confidence": "margin", "thresholds": 0.5},
-    ],
-)
-def test_damaged_json_is_refused(values):
-    with pytest.raises(RunError, match="confidence name and thresholds"):
-        Policy.from_json(values)
 
 
 @pytest.mark.parametrize("threshold", [float("nan"), float("inf")])

@@ -216,11 +216,10 @@ def test_a_curve_is_sorted_and_answers_its_questions():
     assert len(costs) > 3
     assert costs == sorted(costs)
     for point in curve.points:
-        assert curve.at_most(0, point.costs[0]) == point
-        assert curve.cheapest(point.accuracy) == point
+        assert curve.best(Target(point.costs[0])) == point
         assert curve.best(Target(point.costs[0], min_accuracy=point.accuracy)) == point
-    assert curve.at_most(0, costs[0] - 1) is None
-    assert curve.cheapest(1.0) is None
+    assert curve.best(Target(costs[0] / 2)) is None
+    assert curve.best(Target(costs[-1], min_accuracy=1.0)) is None
 
 
 @pytest.mark.parametrize(
