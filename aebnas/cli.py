@@ -150,7 +150,10 @@ def evaluate(
         str | None, typer.Option(help="A data set's name, an .npz file or an image folder; its own by default.")
     ] = None,
     data_dir: DataDir = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many test samples.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many test samples, drawn over all classes.")] = None,
+    provider: Annotated[
+        str | None, typer.Option(help="onnxruntime execution provider; the one it was exported for by default.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure an exported network on its test split, interleaved with its static backbone, on this machine.
@@ -163,7 +166,7 @@ def evaluate(
     from aebnas.report.evaluation import evaluation_table
 
     images, labels = test_images(read_manifest(export_dir), data=data, data_dir=data_dir)
-    result = evaluate_export(export_dir, images, labels, limit=limit)
+    result = evaluate_export(export_dir, images, labels, limit=limit, provider=provider)
     if as_json:
         sys.stdout.write(json.dumps(result.to_json()) + "\n")
     else:
