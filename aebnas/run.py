@@ -180,8 +180,13 @@ class Run:
         if target is not None:
             index = best_for_target(finalists, target)
         else:
-            column = next(name for name in _COST_COLUMNS if all(row.get(name) is not None for row in finalists))
-            index = cheapest(finalists, self._floor(rows), column)
+            if all(row.get("speedup_measured") for row in finalists):
+                # Each was measured in turns with the backbone: their ratios compare better than their milliseconds.
+                costs = [1.0 / row["speedup_measured"] for row in finalists]
+            else:
+                costs = [_cost(row) for row in finalists]
+            priced = [{**row, "cost": cost} for row, cost in zip(finalists, costs, strict=True)]
+            index = cheapest(priced, self._floor(rows), "cost")
         if index is None:
             index = max(range(len(finalists)), key=lambda i: finalists[i]["accuracy_val"])
         return index
