@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -34,7 +35,9 @@ class AttachSettings(Settings):
     """Where exits may hang."""
 
     points: int = Field(default=6, ge=1, le=16, description="most attach points to offer, spread evenly over MACs")
-    modules: tuple[str, ...] | None = Field(default=None, description="names of modules to attach to instead")
+    modules: tuple[str, ...] | None = Field(
+        default=None, min_length=1, description="names of modules to attach to instead"
+    )
 
 
 class TargetSettings(Settings):
@@ -101,8 +104,9 @@ class Experiment(Settings):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, arbitrary_types_allowed=True)
 
-    name: str = Field(default=EMBEDDED, pattern=r"^[\w.-]+$", description="also the run folder: runs/NAME")
-    seed: int = Field(default=0, ge=0)
+    name: str = Field(default=EMBEDDED, description="also the run folder: runs/NAME")
+    # Seeds are counted up from here, and numpy's end at 2**32.
+    seed: int = Field(default=0, ge=0, lt=2**31)
     data: DataSettings = DataSettings()
     backbone: BackboneSettings = BackboneSettings()
     backbone_training: BackboneFitSettings | None = Field(
@@ -118,6 +122,13 @@ class Experiment(Settings):
     cache_gib: float = Field(default=6.0, ge=0, description="disk for features of the frozen backbone")
     model: SkipValidation[nn.Module | None] = Field(default=None, exclude=True, repr=False)
     datasets: SkipValidation[DataBundle | None] = Field(default=None, exclude=True, repr=False)
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, name: str) -> str:
+        if not re.fullmatch(r"\w[\w.-]*", name):
+            raise ValueError("must begin with a letter or digit and hold nothing but letters, digits and _ . -")
+        return name
 
     @field_validator("confidence")
     @classmethod
@@ -171,9 +182,11 @@ class Experiment(Settings):
             ExperimentError: the file is missing or wrong; the message names the key.
         """
         values = read_yaml(Path(path), error=ExperimentError)
-        return parse_settings(
-            cls, {} if values is None else values, source=str(path), error=ExperimentError
-        )._anchored()
+        if values is None:
+            raise ExperimentError(
+                f"{path} is empty: name at least data and backbone, or leave the file out for the embedded example"
+            )
+        return parse_settings(cls, values, source=str(path), error=ExperimentError)._anchored()
 
     def _anchored(self) -> Experiment:
         """Return a copy whose relative paths are absolute, so that a run can be used from another folder."""

@@ -15,9 +15,20 @@ from aebnas.registry import unknown_name
 class Settings(BaseModel):
     """Frozen settings that refuse unknown keys and values of the wrong type."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
+# Where pydantic's own words would speak of Python to somebody who wrote YAML.
+_PLAINLY = {
+    "model_type": "must hold keys and values",
+    "model_attributes_type": "must hold keys and values",
+    "dict_type": "must hold keys and values",
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+    "string_type": "must be text, in quotes if it looks like a number",
+    "invalid_key": "keys must be text, in quotes if they look like a number",
+    "missing": "is missing",
+}
 S = TypeVar("S", bound=Settings)
 
 
@@ -43,19 +54,25 @@ def read_yaml(path: Path, *, error: type[InputError] = InputError) -> Any:
     except (yaml.YAMLError, ValueError) as problem:
         mark = getattr(problem, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        reason = getattr(problem, "problem", None) or str(problem).splitlines()[0]
+        parts = [getattr(problem, "context", None), getattr(problem, "problem", None)]
+        reason = ", ".join(part for part in parts if part) or str(problem).splitlines()[0]
         raise error(f"{path} is not valid YAML{where}: {reason}") from None
 
 
 def _first_problem(kind: type[Settings], problem: ValidationError) -> str:
     first = problem.errors()[0]
     location = [str(part) for part in first["loc"]]
-    key = ".".join(location) or "the file"
+    key = ".".join(location)
     if first["type"] == "extra_forbidden":
         return unknown_name("key", key, _sibling_keys(kind, location))
-    message = first["msg"].removeprefix("Value error, ")
-    given = "" if isinstance(first.get("input"), (dict, BaseModel)) else f" (got {first.get('input')!r})"
-    return f"{key}: {message}{given}"
+    message = _PLAINLY.get(first["type"]) or first["msg"].removeprefix("Value error, ")
+    given = (
+        ""
+        if first["type"] in ("missing", "invalid_key") or isinstance(first.get("input"), (dict, BaseModel))
+        else f" (got {first.get('input')!r})"
+    )
+    # What a validator of several keys says begins with the one it means.
+    return f"{message}{given}" if message.startswith(key) else f"{key}: {message}{given}"
 
 
 def _sibling_keys(kind: type[Settings], location: list[str]) -> list[str]:
@@ -67,4 +84,4 @@ def _sibling_keys(kind: type[Settings], location: list[str]) -> list[str]:
         if inner is None:
             return []
         fields = inner.model_fields
-    return [".".join([*prefix, name]) for name in fields]
+    return [".".join([*prefix, name]) for name, field in fields.items() if not field.exclude]

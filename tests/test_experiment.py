@@ -24,8 +24,10 @@ def test_packaged_experiments_are_valid_and_come_back_from_yaml(tmp_path, name):
     assert read(tmp_path, experiment.to_yaml()) == experiment
 
 
-def test_an_empty_file_is_the_default(tmp_path):
-    assert read(tmp_path, "") == Experiment() == read(tmp_path, "{}")
+def test_a_file_without_keys_is_the_default_and_one_cut_off_to_nothing_is_not(tmp_path):
+    assert read(tmp_path, "{}") == Experiment()
+    with pytest.raises(ExperimentError, match=r"mine\.yaml is empty: name at least data and backbone"):
+        read(tmp_path, "")
     assert read(tmp_path, Experiment().to_yaml()) == Experiment()
 
 
@@ -65,12 +67,17 @@ def test_the_embedded_experiment_needs_no_file():
         ("regim: {}", r"there is no key 'regim': did you mean 'regime'\?"),
         ("search: {trails: 3}", r"no key 'search\.trails': did you mean 'search\.trials'\?"),
         ("regime: {training: {epoch: 3}}", r"'regime\.training\.epoch': did you mean 'regime\.training\.epochs'\?"),
-        ("search: {target: {valeu: 3}}", r"search\.target\.(value: Field required|valeu)"),
+        ("search: {target: {valeu: 3}}", r"search\.target\.(value: is missing|valeu)"),
         ("backbone_training: {epcohs: 3}", r"did you mean 'backbone_training\.epochs'\?"),
         ("search: {trials: many}", r"search\.trials: .*integer.*\(got 'many'\)"),
         ("search: {trials: 0}", r"search\.trials: .*greater than or equal to 1 \(got 0\)"),
         ("search: {trials: 2.5}", r"search\.trials: .*\(got 2\.5\)"),
-        ("search: [3]", r"search: .*\(got \[3\]\)"),
+        ("search: [3]", r"search: must hold keys and values \(got \[3\]\)"),
+        ("attach: {modules: stages.0}", r"attach\.modules: must be a list \(got 'stages\.0'\)"),
+        ("attach: {modules: []}", r"attach\.modules: .*at least 1"),
+        ("search: {target: {rule: at-most}}", r"search\.target\.value: is missing$"),
+        ("1: 2", r"1: keys must be text"),
+        ("a: 1\n---\nb: 2", r"expected a single document.* found another document"),
         ("search: {sampler: nsga4}", r"search\.sampler: .*'nsga2'.*\(got 'nsga4'\)"),
         ("search: {objectives: [accuracy, latency]}", r"no objective 'latency': did you mean 'latency_ms'\?"),
         ("search: {objectives: [accuracy]}", r"search\.objectives: name accuracy and at least one of macs"),
@@ -83,8 +90,12 @@ def test_the_embedded_experiment_needs_no_file():
         ("data: {name: digit}", r"data: there is no data set 'digit': did you mean 'digits'\?"),
         ("regime: {name: joined}", r"regime: there is no regime 'joined'"),
         ("regime: {weighting: linaer}", r"there is no exit weighting 'linaer': did you mean 'linear'\?"),
-        ("name: a/b", r"name: .*pattern"),
+        ("name: a/b", r"name: must begin with a letter or digit.*\(got 'a/b'\)"),
+        ("name: ..", r"name: must begin with a letter or digit"),
+        ("name: 12", r"name: must be text, in quotes.*\(got 12\)"),
         ("seed: -1", r"seed: .*greater than or equal to 0"),
+        ("seed: 10000000000000000000000", r"seed: .*less than 2147483648"),
+        ("backbone_training: {lr: .inf}", r"backbone_training\.lr: .*finite"),
         ("cache_gib: -1", r"cache_gib: "),
         ("attach: {points: 17}", r"attach\.points: "),
         ("regime: {training: {lr: 0}}", r"regime\.training\.lr: "),

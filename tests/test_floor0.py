@@ -267,8 +267,8 @@ def test_good_settings_are_typed_and_frozen():
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({}, "file.yaml: name: Field required"),
-        ({"name": 3}, "file.yaml: name: Input should be a valid string (got 3)"),
+        ({}, "file.yaml: name: is missing"),
+        ({"name": 3}, "file.yaml: name: must be text, in quotes if it looks like a number (got 3)"),
         (
             {"name": "a", "iner": {}},
             "file.yaml: there is no key 'iner': did you mean 'inner'? known are name, inner, perhaps, tags, share",
@@ -286,7 +286,10 @@ def test_good_settings_are_typed_and_frozen():
             {"name": "a", "inner": {"width": 0}},
             "file.yaml: inner.width: Input should be greater than or equal to 1 (got 0)",
         ),
-        ({"name": "a", "tags": ["x", 1]}, "file.yaml: tags.1: Input should be a valid string (got 1)"),
+        (
+            {"name": "a", "tags": ["x", 1]},
+            "file.yaml: tags.1: must be text, in quotes if it looks like a number (got 1)",
+        ),
         ({"name": "a", "share": 0.75}, "file.yaml: share: must be at most a half (got 0.75)"),
     ],
 )

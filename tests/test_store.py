@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from aebnas.errors import RunError
-from aebnas.store import WeightStore, states, load_state
+from aebnas.store import WeightStore, load_state, states
 
 
 @pytest.fixture
@@ -59,9 +59,10 @@ def test_a_truncated_record_is_named(store, kept):
     assert "weights_only" not in str(caught.value)  # torch advises to load unsafely
 
 
-def test_a_file_of_something_else_is_named(store):
+@pytest.mark.parametrize("text", [b"some text that is no archive", b"junk", b"junk" * 99])
+def test_a_file_of_something_else_is_named(store, text):
     store.put("key", {})
-    store.path("key").write_bytes(b"some text that is no archive")
+    store.path("key").write_bytes(text)
     with pytest.raises(RunError, match=r"key\.pt is damaged"):
         store.get("key")
     torch.save([1, 2], store.path("key"))

@@ -66,6 +66,13 @@ def load_checkpoint(model: nn.Module, path: Path) -> None:
     found = [f"{what} {_some(keys)}" for what, keys in problems if keys]
     if found:
         raise BackboneError(f"backbone.checkpoint {path} {', '.join(found)}: give the weights of this very backbone")
+    floats = {key: value for key, value in state.items() if isinstance(value, Tensor) and value.is_floating_point()}
+    broken = [key for key, value in floats.items() if not value.isfinite().all()]
+    if broken:
+        raise BackboneError(
+            f"backbone.checkpoint {path} has weights that are NaN or infinite in {_some(broken)}: give one of a "
+            "training that converged"
+        )
     model.load_state_dict(state)
 
 
@@ -87,6 +94,10 @@ def _import_callable(name: str) -> Callable[..., Any]:
         raise BackboneError(
             f"backbone.name {name!r}: cannot import {module_name!r} ({error}); "
             "install it, or add its folder to PYTHONPATH"
+        ) from error
+    except MODEL_ERRORS as error:
+        raise BackboneError(
+            f"backbone.name {name!r}: importing {module_name!r} fails ({_reason(error)}): repair that module"
         ) from error
     for part in path.split("."):
         if not hasattr(target, part):
@@ -119,7 +130,8 @@ def _call(
         model = factory(**arguments)
     except MODEL_ERRORS as error:
         raise BackboneError(
-            f"backbone.name {settings.name!r} cannot be built with options {settings.options} ({error})"
+            f"backbone.name {settings.name!r} cannot be built with options {settings.options} ({_reason(error)}): "
+            "correct backbone.options"
         ) from error
     if not isinstance(model, nn.Module):
         raise BackboneError(f"backbone.name {settings.name!r} gives a {type(model).__name__}: let it give an nn.Module")
@@ -131,9 +143,16 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise BackboneError(f"backbone.checkpoint {path} does not exist: check the path") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise BackboneError(f"backbone.checkpoint {path} cannot be read as weights ({reason}): {_SAVE_IT}") from error
+    except pickle.UnpicklingError as error:
+        # Its text would advise the user to load the file unsafely.
+        raise BackboneError(
+            f"backbone.checkpoint {path} cannot be read as weights (it is damaged, or holds Python objects beside "
+            f"tensors): {_SAVE_IT}"
+        ) from error
+    except Exception as error:  # torch's readers raise anything on what is no archive
+        raise BackboneError(
+            f"backbone.checkpoint {path} cannot be read as weights ({_reason(error)}): {_SAVE_IT}"
+        ) from error
     for key in ("state_dict", "model_state", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -143,11 +162,23 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 
 
 def _differ(given: Any, own: Any) -> bool:
-    return given is not None and getattr(given, "shape", None) != getattr(own, "shape", None)
+    if given is None or not isinstance(own, Tensor):
+        return given is not None and type(given) is not type(own)
+    return not isinstance(given, Tensor) or given.shape != own.shape or given.is_complex() != own.is_complex()
 
 
 def _shapes(key: str, given: Any, own: Any) -> str:
-    return f"{key} ({tuple(getattr(given, 'shape', ()))} instead of {tuple(own.shape)})"
+    return f"{key} ({_form(given)} instead of {_form(own)})"
+
+
+def _form(value: Any) -> str:
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    return f"{'complex ' if value.is_complex() else ''}{tuple(value.shape)}"
+
+
+def _reason(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0] or type(error).__name__
 
 
 def _some(keys: list[str], limit: int = 3) -> str:

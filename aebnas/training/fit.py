@@ -187,9 +187,12 @@ def _schedule(
     optimizer: torch.optim.Optimizer, settings: FitSettings, total: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
     if settings.schedule == "one-cycle":
-        # OneCycleLR needs at least two steps, and cycles the momentum of optimisers that have one.
+        # OneCycleLR needs at least two steps, divides by zero where its rise is one step, and cycles the momentum of
+        # optimisers that have one.
+        steps = max(2, total + 1)
+        rise = 0.3 if steps == 4 else 0.25
         return torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, settings.lr, total_steps=max(2, total + 1), pct_start=0.25, cycle_momentum=False
+            optimizer, settings.lr, total_steps=steps, pct_start=rise, cycle_momentum=False
         )
     if settings.schedule == "cosine":
         return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, total))

@@ -152,6 +152,9 @@ class NotPlain:
         (without_head, "lacks head.bias"),
         (lambda state: {**state, "extra": torch.zeros(1)}, "has unknown extra"),
         (lambda state: {**state, "head.bias": torch.zeros(5)}, r"wrong shape for head.bias \(\(5,\) instead of \(3,\)"),
+        (lambda state: {**state, "head.bias": "text"}, r"wrong shape for head.bias \(str instead of \(3,\)"),
+        (lambda state: {**state, "head.bias": state["head.bias"] * 1j}, r"head.bias \(complex \(3,\) instead of"),
+        (lambda state: {**state, "head.bias": state["head.bias"] / 0}, "NaN or infinite in head.bias: give one of"),
         (lambda state: {}, "holds no state_dict"),
         (lambda state: [1, 2], "holds no state_dict"),
     ],
@@ -174,12 +177,33 @@ def test_files_that_are_no_weights(tmp_path):
     torch.save(model, tmp_path / "pickled.pt")  # a whole module: code would have to run to read it
     (tmp_path / "empty.pt").write_bytes(b"")
     (tmp_path / "text.pt").write_text("hello")
+    (tmp_path / "junk.pt").write_text("junk")
     torch.save(model.state_dict(), tmp_path / "half.pt")
     whole = (tmp_path / "half.pt").read_bytes()
     (tmp_path / "half.pt").write_bytes(whole[: len(whole) // 2])
-    for name in ("pickled.pt", "empty.pt", "text.pt", "half.pt"):
-        with pytest.raises(BackboneError, match=f"{name} cannot be read as weights"):
+    for name in ("pickled.pt", "empty.pt", "text.pt", "junk.pt", "half.pt"):
+        with pytest.raises(BackboneError, match=f"{name} cannot be read as weights") as caught:
             load_checkpoint(model, tmp_path / name)
+        assert "weights_only" not in str(caught.value)  # torch's own advice would run the file's code
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("def f(:", r"importing '{module}' fails \(.*syntax.*\): repair that module"),
+        ("raise RuntimeError('no device')", r"importing '{module}' fails \(no device\)"),
+        ("raise SystemExit(3)", r"importing '{module}' fails \(3\)"),
+        ("def make():\n    open('/nowhere/x')", r"cannot be built with options {{}} \(.*No such file"),
+        ("def make():\n    raise SystemExit", r"cannot be built with options {{}} \(SystemExit\)"),
+        ("class Own(Exception): pass\ndef make():\n    raise Own('mine')", r"cannot be built .*\(mine\)"),
+    ],
+)
+def test_whatever_a_users_module_raises_is_told(tmp_path, monkeypatch, code, message):
+    module = f"user_code_{abs(hash(code))}"
+    (tmp_path / f"{module}.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(BackboneError, match=message.format(module=module)):
+        build(name=f"{module}:make")
 
 
 def test_the_fingerprint_sees_every_tensor():

@@ -48,7 +48,7 @@ def test_an_unknown_name_comes_with_the_nearest_one():
         ("name: a\ndescription: b\nlimits: {latency: 1}\n", r"no key 'limits\.latency'.*limits\.latency_ms"),
         ("name: a\ndescription: b\nthread: 1\n", "did you mean 'threads'"),
         ("name: a\ndescription: b\nconnection: ssh\n", "connection: .*'local' or 'none'"),
-        ("description: b\n", "name: Field required"),
+        ("description: b\n", "name: is missing"),
         ("[]", "must hold keys and values"),
         ("a: [", "not valid YAML at line"),
     ],

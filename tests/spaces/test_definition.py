@@ -115,7 +115,7 @@ def test_form_b_of_aebnas_is_up_to_two_stages():
         ("kernel: 3", "kernel: [3]", r"layers\.conv3\.kernel must be a number, a text or true/false"),
         ("kernel: 3", "channels: .inf", r"layers\.conv3\.channels must be a finite number"),
         (", relu]", ", rely]", r"layers\.conv3: there is no layer 'rely': did you mean 'relu'"),
-        ("[{kind: conv, kernel: 3}, relu]", "relu", r"layers\.conv3: .*valid list"),
+        ("[{kind: conv, kernel: 3}, relu]", "relu", r"layers\.conv3: must be a list"),
         (
             "pooled-linear",
             "pooled-liner",

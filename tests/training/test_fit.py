@@ -151,8 +151,9 @@ def test_every_optimiser_and_schedule_learns(optimizer, schedule):
 
 
 @pytest.mark.parametrize("schedule", ["one-cycle", "cosine", "constant"])
-def test_every_schedule_takes_a_single_step(schedule):
-    assert len(run(TwoExits(), train=split(8), schedule=schedule).accuracies) == 1
+@pytest.mark.parametrize("epochs", range(1, 6))
+def test_every_schedule_takes_a_few_steps(schedule, epochs):
+    assert len(run(TwoExits(), train=split(8), schedule=schedule, epochs=epochs).accuracies) == epochs
 
 
 def test_a_fitted_module_is_left_ready_for_inference():
