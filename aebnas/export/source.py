@@ -37,6 +37,9 @@ def test_images(
     known = extra.get("data") or {"name": "custom"}
     settings = parse_settings(DataSettings, _chosen(data, known), source="--data", error=DataError)
     if settings.name not in DATASETS:
+        if data is not None:
+            known_names = f"{', '.join(DATASETS)}, an .npz file or a folder of images"
+            raise DataError(f"--data {data!r} is no data set and no file: give one of {known_names}")
         raise DataError("this network was searched on data from Python: name its data set or file with --data")
     bundle = load_data(settings, seed=int(extra.get("seed", 0)), data_dir=data_dir)
     if bundle.input_shape != manifest.input_shape:

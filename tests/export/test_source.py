@@ -97,3 +97,8 @@ def test_an_npz_file_with_more_classes_is_refused(manifest, save_npz):
 def test_images_of_another_shape_are_refused(manifest):
     with pytest.raises(DataError, match=r"shape \(1, 8, 8\), the network takes \(3, 4, 4\)"):
         source.test_images(manifest, data="digits")
+
+
+def test_data_that_are_neither_a_name_nor_a_file_are_told(manifest):
+    with pytest.raises(DataError, match=r"--data 'digit' is no data set and no file: give one of digits, .*npz file"):
+        source.test_images(manifest, data="digit")
