@@ -13,7 +13,7 @@ from aebnas.backbones.build import build_backbone, state_fingerprint
 from aebnas.backbones.cut import SegmentedBackbone, cut_backbone
 from aebnas.data.load import load_data
 from aebnas.data.splits import DataBundle
-from aebnas.errors import RunError
+from aebnas.errors import RunError, TrainingError
 from aebnas.experiment import CUSTOM, Experiment
 from aebnas.files import canonical_json, digest
 from aebnas.progress import Progress
@@ -115,7 +115,10 @@ def _give_weights(
     initial = None
     if training is not None and needs_training:
         (initial,) = states([model])
-        result = train_backbone(model, data, training, seed=experiment.seed, device=device, progress=progress)
+        try:
+            result = train_backbone(model, data, training, seed=experiment.seed, device=device, progress=progress)
+        except TrainingError as error:
+            raise TrainingError(f"backbone_training failed: {error}") from error
         progress.say(f"backbone trained: {100 * result.best[0]:.2f} % on validation")
     (state,) = states([model])
     store.put("backbone", {"key": key, "state": state, "initial": initial})

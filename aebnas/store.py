@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +33,7 @@ class WeightStore:
 
     def put(self, key: str, record: dict[str, Any]) -> None:
         """Keep ``record`` (tensors, numbers, texts, lists and dictionaries of them)."""
-        write_atomic(self.path(key), lambda file: torch.save(record, file))
+        write_atomic(self.path(key), lambda file: file.write(_saved(record)))
 
     def get(self, key: str) -> dict[str, Any]:
         """Return the record of ``key``.
@@ -54,6 +55,13 @@ class WeightStore:
         if not isinstance(record, dict):
             raise RunError(f"{path} is damaged (no dictionary): {_MAKE_AGAIN}")
         return record
+
+
+def _saved(record: dict[str, Any]) -> bytes:
+    # By way of memory: on a full disk, torch's own writing ends in a RuntimeError that says nothing of a disk.
+    buffer = io.BytesIO()
+    torch.save(record, buffer)
+    return buffer.getvalue()
 
 
 def load_state(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:

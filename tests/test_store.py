@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -41,6 +44,21 @@ def test_a_write_that_fails_leaves_what_was_there(store, monkeypatch):
         store.put("key", {"value": 2})
     assert store.get("key") == {"value": 1}
     assert [path.name for path in store.path("key").parent.iterdir()] == ["key.pt"]
+
+
+def test_a_disk_that_fills_up_while_weights_are_written_is_told(store):
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full")
+    store.put("key", {"value": 1})
+
+    @contextlib.contextmanager
+    def full(path):
+        yield Path("/dev/full")
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(OSError, match="No space left on device"):
+        patch.setattr("aebnas.files.atomic_path", full)
+        store.put("key", {"state": torch.zeros(1 << 20)})
+    assert store.get("key") == {"value": 1}
 
 
 def test_a_missing_record_is_named(store):
