@@ -50,6 +50,10 @@ def export_row(
         RunError: ``out`` cannot be written. BackboneError: a part cannot be written as ONNX.
     """
     segments, branches, thresholds, on = _executed(row, network)
+    shares = row["exit_shares"]
+    if not row["static"]:
+        final = shares[-1:] if len(segments) > len(on) else []
+        shares = [*(shares[number] for number in on), *final]
     data = prepared.data
     return export_network(
         out,
@@ -63,7 +67,7 @@ def export_row(
         extra={
             "id": row["id"],
             "branches": [row["exits"][number] for number in on],
-            "exit_shares": [share for share in row["exit_shares"] if share > 0],
+            "exit_shares": shares,
             # What `aebnas evaluate` needs to find the same test split again.
             "data": prepared.experiment.data.model_dump(mode="json"),
             "seed": prepared.experiment.seed,

@@ -145,6 +145,8 @@ class Run:
         ready = self.folder.exports / str(point["id"])
         if (ready / MANIFEST).exists():
             try:
+                if target.exists() and target.samefile(ready):
+                    return target
                 if target.exists():
                     shutil.rmtree(target)
                 shutil.copytree(ready, target)

@@ -60,7 +60,7 @@ class RunFolder:
     def start(self, experiment: Experiment, space: SpaceDefinition, profile: HardwareProfile) -> None:
         """Claim the folder for ``experiment``, or go on with the same one.
 
-        The space and the profile are kept as they are now: their files may be edited or moved later.
+        The space and the profile are kept: their files may be edited or moved later.
 
         Raises:
             RunError: the folder belongs to another experiment; the message names the first key that differs.
@@ -77,7 +77,9 @@ class RunFolder:
                 )
         elif self.path.exists() and any(map(_is_foreign, self.path.iterdir())):
             raise RunError(f"{self.path} is not empty and holds no run: choose another folder with --run-dir")
-        write_text(self.space_file, yaml.safe_dump(space.model_dump(mode="json"), sort_keys=False))
+        else:
+            # Never written again: its choices stand in the order in which a study knows them.
+            write_text(self.space_file, yaml.safe_dump(space.model_dump(mode="json"), sort_keys=False))
         write_text(self.profile_file, yaml.safe_dump(profile.model_dump(mode="json"), sort_keys=False))
         # Last, so that its presence vouches for the other two.
         write_text(self.experiment_file, experiment.to_yaml())
@@ -169,8 +171,8 @@ def _comparable(experiment: Experiment) -> dict[str, Any]:
 
 
 def _first_difference(earlier: dict[str, Any], now: dict[str, Any], prefix: str = "") -> str | None:
-    for key, value in now.items():
-        other = earlier.get(key)
+    for key in (*now, *earlier):
+        value, other = now.get(key), earlier.get(key)
         if isinstance(value, dict) and isinstance(other, dict):
             found = _first_difference(other, value, f"{prefix}{key}.")
             if found:

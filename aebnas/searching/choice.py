@@ -35,6 +35,10 @@ class CostLimits:
         """Tell whether ``point`` meets every limit."""
         return all(violation <= 0 for violation in self.violations(evaluation, point))
 
+    def allow_static(self, static: StaticPoint) -> bool:
+        """Tell whether a static network meets every limit."""
+        return all(static.costs[name] <= limit for name, limit in self.limits.items())
+
     def __str__(self) -> str:
         return ", ".join(f"{name} <= {limit:g}" for name, limit in self.limits.items())
 

@@ -82,7 +82,7 @@ class Evaluator:
 
     def known(self, spec: NetworkSpec, budget: Budget = "search") -> Evaluation | None:
         """Return the stored evaluation of ``spec``, or None: it is not there, damaged, or its weights are gone."""
-        record = self._folder.read_evaluation(self._key(spec, budget))
+        record = self._folder.read_evaluation(self._record_key(spec, budget))
         try:
             made = None if record is None else Evaluation.from_json(record)
         except (InputError, AttributeError, KeyError, TypeError, ValueError):
@@ -102,7 +102,7 @@ class Evaluator:
             if isinstance(error, MeasurementError):
                 return made  # the device may answer next time: nothing is kept
         made = dataclasses.replace(made, seconds=time.perf_counter() - start)
-        self._folder.write_evaluation(self._key(spec, budget), made.to_json())
+        self._folder.write_evaluation(self._record_key(spec, budget), made.to_json())
         return made
 
     def work(self, spec: NetworkSpec, budget: Budget = "final") -> int:
@@ -226,6 +226,11 @@ class Evaluator:
 
     def _key(self, spec: NetworkSpec, budget: Budget) -> str:
         return digest(spec.key, budget, self._context(budget))
+
+    def _record_key(self, spec: NetworkSpec, budget: Budget) -> str:
+        """Return the key of an evaluation; limits, which may change while a run goes on, decide what is solved over."""
+        key, limited = self._key(spec, budget), sorted(set(self._limited))
+        return digest(key, *limited) if limited else key
 
     def _branch_key(self, branch: BranchSpec, budget: Budget) -> str:
         return digest(branch.key, self._context(budget))

@@ -11,11 +11,36 @@ from aebnas.run import best_for_target, cheapest
 from aebnas.searching.evaluation import Evaluation
 from aebnas.searching.evaluator import Evaluator
 from aebnas.searching.loop import Archive
-from aebnas.searching.rows import Row, cost_column, exits_early, network_key, point_row, spec_of
+from aebnas.searching.rows import (
+    Row,
+    cost_column,
+    early_rows,
+    exits_early,
+    front_rows,
+    network_key,
+    point_row,
+    spec_of,
+)
+
+
+def eligible_rows(archive: Archive, experiment: Experiment) -> list[Row]:
+    """Return the rows that finalists are chosen from: the front, and what a target may prefer to it.
+
+    The target's cost counts like an objective; a two-sided target may be met best by a point that is dominated.
+    """
+    target = experiment.search.target
+    costs = dict.fromkeys([*experiment.search.cost_objectives, *([target.cost] if target else [])])
+    rows = front_rows(archive, archive.limits, list(costs))
+    if target is not None and target.rule == "two-sided":
+        every = early_rows(archive, archive.limits)
+        best = best_for_target(every, target)
+        if best is not None and all(row["id"] != every[best]["id"] for row in rows):
+            rows.append(every[best])
+    return rows
 
 
 def choose_finalists(rows: Sequence[Row], archive: Archive, experiment: Experiment) -> list[int]:
-    """Return the indices of front rows worth verifying, each of another network.
+    """Return the indices of eligible rows worth verifying, each of another network.
 
     First what the user asked for: the best for the target, or the cheapest that keeps the backbone's validation
     accuracy. Then those that add most hypervolume to it and to the static networks.

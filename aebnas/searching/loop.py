@@ -56,9 +56,9 @@ class Archive:
         self.evaluations[evaluation.spec.key] = evaluation
 
     def statics(self) -> list[StaticPoint]:
-        """Return the static networks that are known: the backbone and every truncated one."""
+        """Return the static networks that are known and within the limits: the backbone and every truncated one."""
         truncated = (static for evaluation in self.evaluations.values() for static in evaluation.truncated)
-        return [self.backbone, *truncated]
+        return [static for static in (self.backbone, *truncated) if self.limits.allow_static(static)]
 
     def hypervolume(self) -> float:
         """Return the share of the reference rectangle that is dominated."""

@@ -76,8 +76,8 @@ def static_row(
 def front_rows(archive: Archive, limits: CostLimits, costs: Sequence[str]) -> list[Row]:
     """Return the points within the limits that nothing beats, the most accurate last.
 
-    Neither another point of any curve beats them, nor a static network: the backbone, or a truncated one. A point at
-    which all samples leave at the same exit is itself static, and not among them.
+    Neither another point of any curve beats them, nor a static network within the limits: the backbone, or a
+    truncated one. A point at which all samples leave at the same exit is itself static, and not among them.
     """
     found = [
         (evaluation, index, point)
@@ -98,6 +98,16 @@ def front_rows(archive: Archive, limits: CostLimits, costs: Sequence[str]) -> li
     )
     best = nondominated(right, mean)
     return [point_row(*found[i]) for i in best if i < len(found) and exits_early(found[i][2])]
+
+
+def early_rows(archive: Archive, limits: CostLimits) -> list[Row]:
+    """Return every point within the limits at which samples leave early, dominated ones too."""
+    return [
+        point_row(evaluation, index, point)
+        for evaluation in archive.evaluations.values()
+        for index, point in enumerate(evaluation.curve.points)
+        if exits_early(point) and limits.allowed(evaluation, point)
+    ]
 
 
 def scaled(accuracies: Sequence[float]) -> npt.NDArray[np.int64]:

@@ -26,7 +26,7 @@ from aebnas.run_folder import RunFolder
 from aebnas.searching.choice import CostLimits
 from aebnas.searching.evaluator import Evaluator
 from aebnas.searching.feasible import nothing_feasible
-from aebnas.searching.finalists import choose_finalists, finalist_rows, retrain
+from aebnas.searching.finalists import choose_finalists, eligible_rows, finalist_rows, retrain
 from aebnas.searching.loop import Archive, run_trials
 from aebnas.searching.rows import BACKBONE_ID, Row, cost_column, front_rows, network_key, static_row
 from aebnas.searching.statics import retrain_truncated, truncated_rows
@@ -64,7 +64,7 @@ def search(
     limits, device = _limits(chosen, profile), pick_accelerator(chosen.accelerator)
     with folder.lock():
         folder.start(chosen, space, profile)
-        _Search(chosen, folder, profile, space, limits, device, progress or Progress()).run()
+        _Search(chosen, folder, profile, folder.space(), limits, device, progress or Progress()).run()
     return Run(folder.path, experiment=chosen)
 
 
@@ -152,10 +152,10 @@ class _Search:
 
     def _verified(self, archive: Archive, evaluator: Evaluator, prepared: Prepared) -> list[Row]:
         settings = self.experiment.search
-        front = front_rows(archive, archive.limits, settings.cost_objectives)
-        if not front:
+        eligible = eligible_rows(archive, self.experiment)
+        if not eligible:
             raise RunFailed(nothing_feasible(archive))
-        chosen = [front[i] for i in choose_finalists(front, archive, self.experiment)]
+        chosen = [eligible[i] for i in choose_finalists(eligible, archive, self.experiment)]
         finals = [final for final in retrain(chosen, evaluator, self.progress) if final.failure is None]
         retrained = {final.spec.key for final in finals}
         chosen = [row for row in chosen if network_key(row) in retrained]
@@ -179,7 +179,8 @@ class _Search:
                 "no finalist is left: either all failed when they were retrained, or their files are larger than "
                 "limits.model_mib; search longer, or relax that limit"
             )
-        names = {row["id"] for row in verified}
+        # Of all finalists, those that were left out among them.
+        names = {row["id"] for row in [*finalists, *statics]}
         rows = [*verified, *(row for row in front if row["id"] not in names)]
         return sorted(rows, key=lambda row: (row["static"], not row["finalist"], row[cost_column(archive.cost)]))
 
