@@ -73,7 +73,10 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError as error:
         raise RunError(f"{path} is missing: is this the folder of a finished run or export?") from error
     except (OSError, ValueError) as error:
-        raise RunError(f"{path} is damaged ({error}): delete it and run the same command again") from error
+        raise RunError(
+            f"{path} is damaged ({error}): delete it and write it again, with the `aebnas search` or `aebnas export` "
+            "that wrote it"
+        ) from error
 
 
 def digest(*parts: bytes | str) -> str:

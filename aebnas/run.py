@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from aebnas.errors import RunError
+from aebnas.errors import RunError, RunFailed
 from aebnas.exits.curve import Target
 from aebnas.experiment import Experiment, TargetSettings
 from aebnas.export.manifest import MANIFEST
@@ -76,7 +77,7 @@ class Run:
         if not self.folder.front_file.exists():
             raise RunError(f"{self.folder.path} has no front yet: run the same `aebnas search` again, it goes on")
         rows = read_json(self.folder.front_file)
-        if not isinstance(rows, list) or not all(isinstance(row, dict) and "id" in row for row in rows):
+        if not isinstance(rows, list) or not all(map(_is_row, rows)):
             raise RunError(f"{self.folder.front_file} is damaged: delete it and run the same search again")
         return rows
 
@@ -147,11 +148,18 @@ class Run:
             try:
                 if target.exists() and target.samefile(ready):
                     return target
-                if target.exists():
-                    shutil.rmtree(target)
-                shutil.copytree(ready, target)
-            except (OSError, shutil.Error) as error:
-                raise RunError(f"cannot write {target} ({error}): choose another --out") from error
+                target.parent.mkdir(parents=True, exist_ok=True)
+                # Beside it first: on a full disk an earlier export stays whole.
+                with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as beside:
+                    shutil.copytree(ready, Path(beside) / "export")
+                    if target.exists():
+                        shutil.rmtree(target)
+                    (Path(beside) / "export").rename(target)
+            except OSError as error:
+                # What copytree raises holds a list of every file that failed.
+                several = isinstance(error, shutil.Error)
+                reason = error.args[0][0][2] if several else error.strerror or error
+                raise RunFailed(f"cannot write {target} ({reason}): free some space or choose another --out") from error
             return target
         prepared = self.prepared(progress)
         network = rebuild(point, prepared, self.folder)
@@ -230,6 +238,17 @@ def best_for_target(rows: Sequence[Mapping[str, Any]], target: TargetSettings) -
     accuracy = np.array([row["accuracy_val"] for row in rows])
     costs = np.array([[row[f"{target.cost}_mean"] for row in rows]], dtype=np.float64)
     return Target(target.value, target.rule, 0, target.min_accuracy).choose(accuracy, costs)
+
+
+def _is_row(row: Any) -> bool:
+    if not isinstance(row, dict) or not {"id", "static", "finalist", *_COST_COLUMNS} <= row.keys():
+        return False
+    numbers = [
+        row.get("accuracy_val"),
+        row["macs_mean"],
+        *(row[name] for name in _COST_COLUMNS if row[name] is not None),
+    ]
+    return all(isinstance(number, (int, float)) for number in numbers)
 
 
 def _cost(row: Mapping[str, Any]) -> float:

@@ -56,6 +56,7 @@ class RunFolder:
         self.exports = path / "export"
         self.branches = WeightStore(path / "branches")
         self.networks = WeightStore(path / "networks")
+        self._new = False
 
     def start(self, experiment: Experiment, space: SpaceDefinition, profile: HardwareProfile) -> None:
         """Claim the folder for ``experiment``, or go on with the same one.
@@ -78,8 +79,13 @@ class RunFolder:
         elif self.path.exists() and any(map(_is_foreign, self.path.iterdir())):
             raise RunError(f"{self.path} is not empty and holds no run: choose another folder with --run-dir")
         else:
+            self._new = True
             # Never written again: its choices stand in the order in which a study knows them.
             write_text(self.space_file, yaml.safe_dump(space.model_dump(mode="json"), sort_keys=False))
+        # What a killed process was writing, which can be gigabytes of features; the lock says that nobody still does.
+        for name in ("features", "branches", "networks", "evaluations", "latency"):
+            for path in (self.path / name).glob(".*.tmp"):
+                path.unlink(missing_ok=True)
         write_text(self.profile_file, yaml.safe_dump(profile.model_dump(mode="json"), sort_keys=False))
         # Last, so that its presence vouches for the other two.
         write_text(self.experiment_file, experiment.to_yaml())
@@ -110,6 +116,9 @@ class RunFolder:
     def lock(self) -> Iterator[None]:
         """Keep other processes from searching in this folder for the length of the block.
 
+        A folder in which nothing came to be is given up again: it does not hold the next try, with the mistake
+        corrected, to the wrong experiment.
+
         Raises:
             RunError: another process is at it; the message says which.
         """
@@ -130,8 +139,15 @@ class RunFolder:
         try:
             yield
         finally:
+            if self._new and not any(map(_is_work, self.path.iterdir())):
+                for path in (self.experiment_file, self.space_file, self.profile_file):
+                    path.unlink(missing_ok=True)
             owner.unlink(missing_ok=True)
+            if not self.experiment_file.exists():
+                (self.path / LOCK_FILES[0]).unlink(missing_ok=True)
             lock.release()
+            with contextlib.suppress(OSError):  # not empty
+                self.path.rmdir()
 
     def read_evaluation(self, key: str) -> dict[str, Any] | None:
         """Return the stored evaluation of ``key``; None if there is none or it is damaged (it is then made again)."""
@@ -159,6 +175,10 @@ def _is_foreign(path: Path) -> bool:
 def _lasting(profile: HardwareProfile) -> dict[str, Any]:
     """Return what latencies depend on; limits may change while a run goes on."""
     return profile.model_dump(mode="json", include={"provider", "threads", "connection"})
+
+
+def _is_work(path: Path) -> bool:
+    return _is_foreign(path) and path.name != "experiment.yaml"
 
 
 def _comparable(experiment: Experiment) -> dict[str, Any]:

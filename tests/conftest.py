@@ -16,12 +16,14 @@ from sqlalchemy.engine import Engine
 from aebnas.data.load import load_data
 from aebnas.data.settings import DataSettings
 from aebnas.data.splits import DataBundle
+from aebnas.devices.profile import load_profile
 from aebnas.experiment import Experiment
 from aebnas.prepare import Prepared, prepare
 from aebnas.progress import Progress
 from aebnas.run import Run
 from aebnas.run_folder import RunFolder
 from aebnas.searching.search import search
+from aebnas.spaces.definition import load_space
 
 torch.set_num_threads(1)
 
@@ -95,6 +97,16 @@ def toy_experiment(toy_files: Path) -> Callable[..., Experiment]:
         return Experiment.model_validate(values).override({k.replace("__", "."): v for k, v in options.items()})
 
     return make
+
+
+@pytest.fixture(scope="session")
+def start() -> Callable[[RunFolder, Experiment], None]:
+    """Claim a folder for an experiment as a search does, with the space and the profile that the experiment names."""
+
+    def claim(folder: RunFolder, experiment: Experiment) -> None:
+        folder.start(experiment, load_space(experiment.space), load_profile(experiment.device))
+
+    return claim
 
 
 @pytest.fixture(scope="session")

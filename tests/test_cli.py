@@ -247,6 +247,16 @@ def test_a_device_that_cannot_be_measured_wants_macs(tmp_path, capsys):
     assert "[accuracy, macs]" in message
 
 
+def test_a_search_that_finds_nothing_within_the_limits_has_failed_with_exit_code_1(toy_experiment, tmp_path, capsys):
+    device, file = tmp_path / "tiny.yaml", tmp_path / "toy.yaml"
+    device.write_text("name: tiny\ndescription: d\nconnection: none\nlimits: {macs_m: 0.001}\n")
+    file.write_text(toy_experiment(search__trials=1, device=str(device)).to_yaml())
+    code, message = one_error(capsys, ["search", str(file), "--run-dir", str(tmp_path / "run")])
+    assert code == 1
+    assert "no candidate meets the limits (macs_m <= 0.001)" in message
+    assert "relax limits.macs_m" in message
+
+
 def test_pick_and_limits_do_not_go_together(run_dir, tmp_path, capsys):
     out = str(tmp_path / "x")
     code, message = one_error(

@@ -56,6 +56,36 @@ def test_every_setting_survives_yaml(tmp_path):
     assert (experiment.backbone_training, experiment.regime.training.clip_norm) == (None, None)
 
 
+def test_relative_paths_of_a_file_become_absolute(tmp_path, monkeypatch):
+    """So that a run can be used from another folder than the one that it was started in."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    experiment = read(
+        tmp_path,
+        """
+        data: {name: npz, path: data/x.npz, data_dir: ~/data}
+        backbone: {name: resnet, checkpoint: ../w.pt}
+        space: spaces/mine.yaml
+        device: mine.yml
+        """,
+    )
+    assert experiment.data.path == tmp_path / "data" / "x.npz"
+    assert experiment.data.data_dir == tmp_path / "home" / "data"
+    assert experiment.backbone.checkpoint.is_absolute()
+    assert experiment.backbone.checkpoint.resolve() == tmp_path.parent / "w.pt"
+    assert experiment.space == str(tmp_path / "spaces" / "mine.yaml")
+    assert experiment.device == str(tmp_path / "mine.yml")
+    monkeypatch.chdir("/")
+    assert read(tmp_path, experiment.to_yaml()) == experiment
+
+
+def test_names_and_absolute_paths_of_a_file_stay(tmp_path):
+    path = tmp_path / "x.npz"
+    experiment = read(tmp_path, f"data: {{name: npz, path: {path}}}\nspace: digits\ndevice: x86-server")
+    assert (experiment.data.path, experiment.data.data_dir, experiment.backbone.checkpoint) == (path, None, None)
+    assert (experiment.space, experiment.device) == ("digits", "x86-server")
+
+
 def test_the_embedded_experiment_needs_no_file():
     assert Experiment.embedded().name == "digits"
 

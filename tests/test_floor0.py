@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -19,6 +20,7 @@ from aebnas.errors import (
     MeasurementError,
     MissingExtraError,
     RunError,
+    RunFailed,
     SpaceError,
     TrainingError,
 )
@@ -41,7 +43,8 @@ from aebnas.settings import Settings, parse_settings, read_yaml
 
 def test_what_the_user_can_cause_is_told_from_what_fails():
     own = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, AebnasError)}
-    assert {kind for kind in own if not issubclass(kind, InputError)} == {AebnasError, TrainingError, MeasurementError}
+    failures = {AebnasError, RunFailed, TrainingError, MeasurementError}
+    assert {kind for kind in own if not issubclass(kind, InputError)} == failures
     assert all(kind.__doc__ for kind in own if kind is not MissingExtraError)
 
 
@@ -90,15 +93,28 @@ def test_a_write_that_breaks_off_leaves_the_old_file(error, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_full_disk_is_a_sentence_and_leaves_the_old_file(tmp_path):
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.ENOSPC, RunFailed),
+        (errno.EDQUOT, RunFailed),
+        (errno.EIO, RunFailed),
+        (errno.EACCES, RunError),
+        (errno.EROFS, RunError),
+    ],
+)
+def test_a_disk_that_takes_nothing_is_a_sentence_and_leaves_the_old_file(tmp_path, number, kind):
+    """A full disk is a failure, a wrong folder is wrong input: they have different exit codes."""
     path = tmp_path / "file"
     path.write_text("old")
 
     def full(file):
-        raise OSError(28, "No space left on device")
+        raise OSError(number, os.strerror(number))
 
-    with pytest.raises(RunError, match=r"cannot write .*file: No space left on device; free some space or choose"):
+    told = rf"cannot write .*file: {re.escape(os.strerror(number))}; free some space or choose"
+    with pytest.raises(AebnasError, match=told) as caught:
         write_atomic(path, full)
+    assert caught.type is kind
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -151,7 +167,7 @@ def test_json_comes_back(value, tmp_path_factory):
 def test_damaged_json_is_named(content, tmp_path):
     path = tmp_path / "front.json"
     path.write_bytes(content)
-    with pytest.raises(RunError, match=r"front\.json is damaged \(.*\): delete it and run the same command again"):
+    with pytest.raises(RunError, match=r"front\.json is damaged \(.*\): delete it and write it again"):
         read_json(path)
 
 

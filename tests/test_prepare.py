@@ -115,8 +115,10 @@ def test_an_own_model_keeps_its_weights(make, toy_data, own_model):
     before = {name: tensor.clone() for name, tensor in own_model.state_dict().items()}
     prepared = make(Experiment(name="own", model=own_model, datasets=toy_data))
     assert same(weights(prepared), before)
-    assert prepared.backbone.model is own_model
     assert prepared.data is toy_data
+    # The user's object is left alone: not even frozen.
+    assert prepared.backbone.model is not own_model
+    assert all(parameter.requires_grad for parameter in own_model.parameters())
 
 
 def test_an_own_model_with_other_weights_is_refused(make, toy_data, own_model):
@@ -133,6 +135,39 @@ def test_an_own_model_is_trained_on_request(make, toy_data, own_model):
     training = {"epochs": 1, "batch_size": 32}
     prepared = make(Experiment(name="own", model=own_model, datasets=toy_data, backbone_training=training))
     assert not same(weights(prepared), before)
+    assert same(own_model.state_dict(), before)
+    assert same(prepared.initial, before)
+
+
+def test_the_weights_before_the_training_are_kept(make, quick, folder):
+    first = make(quick)
+    torch.manual_seed(quick.seed)
+    untrained = build_backbone(quick.backbone, num_classes=4, input_shape=(1, 8, 8)).state_dict()
+    assert same(first.initial, untrained)
+    assert not same(weights(first), untrained)
+    record = torch.load(folder.backbone_file, weights_only=True)
+    assert record.keys() == {"key", "state", "initial"}
+    assert same(record["initial"], untrained)
+    assert same(record["state"], weights(first))
+    assert same(make(quick).initial, untrained)
+
+
+def test_a_backbone_that_comes_trained_has_no_weights_before(make, toy_data, own_model, quick, tmp_path):
+    experiment = Experiment(name="own", model=own_model, datasets=toy_data)
+    assert (make(experiment).initial, make(experiment).initial) == (None, None)
+
+
+def test_a_checkpoint_may_move_but_not_change(make, quick, own_model, tmp_path):
+    for name in ("here.pt", "there.pt"):
+        torch.save(own_model.state_dict(), tmp_path / name)
+    first = make(quick.override({"backbone.checkpoint": tmp_path / "here.pt"}))
+    assert first.initial is None
+    assert make(quick.override({"backbone.checkpoint": tmp_path / "there.pt"})).fingerprint == first.fingerprint
+    with torch.no_grad():
+        own_model.head.bias.add_(1.0)
+    torch.save(own_model.state_dict(), tmp_path / "there.pt")
+    with pytest.raises(RunError, match=r"belongs to other data or another model"):
+        make(quick.override({"backbone.checkpoint": tmp_path / "there.pt"}))
 
 
 def test_what_came_from_python_is_asked_for(make, toy_data):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from aebnas.errors import RunError
+from aebnas.errors import RunError, RunFailed
 from aebnas.store import WeightStore, load_state, states
 
 
@@ -40,7 +40,7 @@ def test_a_write_that_fails_leaves_what_was_there(store, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(RunError, match=r"key\.pt: No space left on device; free some space"):
+    with pytest.raises(RunFailed, match=r"key\.pt: No space left on device; free some space"):
         store.put("key", {"value": 2})
     assert store.get("key") == {"value": 1}
     assert [path.name for path in store.path("key").parent.iterdir()] == ["key.pt"]

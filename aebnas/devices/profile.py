@@ -35,7 +35,7 @@ class HardwareProfile(Settings):
     name: str
     description: str
     provider: str = "CPUExecutionProvider"
-    threads: int = Field(default=1, ge=1)
+    threads: int = Field(default=1, ge=1, le=256)
     connection: Literal["local", "none"] = "none"
     limits: Limits = Limits()
     notes: str = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from aebnas.costs.model import MACS
 from aebnas.devices.profile import Limits
 from aebnas.exits.curve import Curve, OperatingPoint, Target
 from aebnas.experiment import SearchSettings
@@ -40,7 +41,10 @@ class CostLimits:
         return all(static.costs[name] <= limit for name, limit in self.limits.items())
 
     def __str__(self) -> str:
-        return ", ".join(f"{name} <= {limit:g}" for name, limit in self.limits.items())
+        # As the profile's keys say it: MACs in millions.
+        keys = {name: ("macs_m", 1e6) if name == MACS else (name, 1.0) for name in self.limits}
+        named = {keys[name][0]: limit / keys[name][1] for name, limit in self.limits.items()}
+        return ", ".join(f"{name} <= {limit:g}" for name, limit in named.items())
 
 
 def choose_point(

@@ -62,6 +62,8 @@ def search(
     # Everything that can be wrong with the input is looked at before anything is written or takes long.
     profile, space = load_profile(chosen.device), load_space(chosen.space)
     limits, device = _limits(chosen, profile), pick_accelerator(chosen.accelerator)
+    if profile.connection == "local":
+        LocalDevice(profile, None)  # says now if this runtime does not have the profile's provider
     with folder.lock():
         folder.start(chosen, space, profile)
         _Search(chosen, folder, profile, folder.space(), limits, device, progress or Progress()).run()

@@ -16,20 +16,20 @@ from aebnas.errors import BranchError
 
 OVERHEAD_MS = 1.0
 GATE_MS = 0.125
+END = 3
 
 
 class Gated(nn.Module):
-    def __init__(self, branch: nn.Module) -> None:
+    def __init__(self, exit_: nn.Module) -> None:
         super().__init__()
-        self.branch = branch
+        self.exit = exit_
 
 
 class FakeTimer:
     """Blocks take a made-up time that tells them apart, all of it exact in binary."""
 
-    def __init__(self, gate_ms: float = GATE_MS) -> None:
+    def __init__(self) -> None:
         self.calls: list[tuple[str, ...]] = []
-        self._gate_ms = gate_ms
 
     def overhead_ms(self) -> float:
         return OVERHEAD_MS
@@ -39,11 +39,17 @@ class FakeTimer:
         return {name: OVERHEAD_MS + self._beyond_ms(name, block) for name, block in blocks.items()}
 
     def _beyond_ms(self, name, block) -> float:
-        if isinstance(block.module, Gated):
-            return branch_ms(block.module.branch) + self._gate_ms
-        if name.startswith("span "):
-            return span_ms(*map(int, name.split()[1:]))
-        return branch_ms(block.module)
+        kind, *numbers = name.split()
+        gated = isinstance(block.module, Gated)
+        # What lies between exits, and the static backbone, give no label and confidence; every exit does.
+        assert gated == (kind not in ("span", "backbone"))
+        if kind == "span":
+            return span_ms(*map(int, numbers))
+        if kind == "end":
+            return span_ms(int(numbers[0]), END) + GATE_MS
+        if kind == "backbone":
+            return span_ms(-1, END)
+        return branch_ms(block.module.exit) + GATE_MS
 
 
 def span_ms(start: int, stop: int) -> float:
@@ -93,7 +99,7 @@ def by_hand(mask) -> np.ndarray:
             ms += span_ms(start, exit_) + BRANCH_MS[exit_] + GATE_MS
             start = exit_
             result[:, exit_] = macs, ms
-    result[:, 3] = macs + SEGMENT_MACS[3], ms + span_ms(start, 3)
+    result[:, 3] = macs + SEGMENT_MACS[3], ms + span_ms(start, END) + GATE_MS
     return result
 
 
@@ -113,29 +119,45 @@ def test_an_exit_that_is_off_costs_what_a_network_without_it_costs(backbone, mas
     assert np.isnan(model.network(SPECS).exit_costs(mask)[:, [not on for on in kept]]).all()
 
 
-def test_nothing_on_is_the_static_backbone(backbone):
+def test_nothing_on_is_the_static_backbone_and_its_gate(backbone):
     model = CostModel(backbone, Gated, FakeTimer())
-    expected = [sum(SEGMENT_MACS), OVERHEAD_MS + span_ms(-1, 3)]
-    np.testing.assert_array_equal(model.backbone, expected)
+    np.testing.assert_array_equal(model.backbone, [sum(SEGMENT_MACS), OVERHEAD_MS + span_ms(-1, END)])
+    expected = [sum(SEGMENT_MACS), OVERHEAD_MS + span_ms(-1, END) + GATE_MS]
     np.testing.assert_array_equal(model.network(SPECS).exit_costs([False] * 3)[:, -1], expected)
     np.testing.assert_array_equal(model.network(()).exit_costs(()), np.array([expected]).T)
     np.testing.assert_array_equal(model.overhead, [0.0, OVERHEAD_MS])
 
 
+def test_costs_are_composed_of_spans_gated_ends_and_gated_branches(backbone):
+    costs = CostModel(backbone, Gated, FakeTimer()).network(SPECS)
+    assert set(costs.spans) == set(itertools.combinations(range(-1, END), 2))
+    assert set(costs.ends) == set(range(-1, END))
+    for (start, stop), span in costs.spans.items():
+        np.testing.assert_array_equal(span, [sum(SEGMENT_MACS[start + 1 : stop + 1]), span_ms(start, stop)])
+    for start, end in costs.ends.items():
+        np.testing.assert_array_equal(end, [sum(SEGMENT_MACS[start + 1 :]), span_ms(start, END) + GATE_MS])
+    for branch, macs, ms in zip(costs.branches, BRANCH_MACS, BRANCH_MS, strict=True):
+        np.testing.assert_array_equal(branch, [macs, ms + GATE_MS])
+
+
 @pytest.mark.parametrize("exit_", [0, 1, 2])
-def test_a_truncated_network_has_no_gate_and_no_earlier_exits(backbone, exit_):
+def test_a_truncated_network_has_its_gate_and_no_earlier_exits(backbone, exit_):
     costs = CostModel(backbone, Gated, FakeTimer()).network(SPECS)
     expected = [
         sum(SEGMENT_MACS[: exit_ + 1]) + BRANCH_MACS[exit_],
-        OVERHEAD_MS + span_ms(-1, exit_) + BRANCH_MS[exit_],
+        OVERHEAD_MS + span_ms(-1, exit_) + BRANCH_MS[exit_] + GATE_MS,
     ]
     np.testing.assert_array_equal(costs.truncated(exit_), expected)
+    # The same as leaving there with everything else switched off.
+    alone = costs.exit_costs([number == exit_ for number in range(3)])[:, exit_]
+    np.testing.assert_array_equal(costs.truncated(exit_), alone)
 
 
 def test_a_truncated_network_is_found_by_the_branch_not_by_the_attach_point(backbone):
     costs = CostModel(backbone, Gated, FakeTimer()).network(SPECS[1:])
     np.testing.assert_array_equal(
-        costs.truncated(1), [sum(SEGMENT_MACS[:3]) + BRANCH_MACS[2], OVERHEAD_MS + span_ms(-1, 2) + BRANCH_MS[2]]
+        costs.truncated(1),
+        [sum(SEGMENT_MACS[:3]) + BRANCH_MACS[2], OVERHEAD_MS + span_ms(-1, 2) + BRANCH_MS[2] + GATE_MS],
     )
 
 
@@ -153,24 +175,19 @@ def test_without_a_timer_macs_are_the_only_cost(backbone):
 def test_blocks_are_measured_once(backbone):
     timer = FakeTimer()
     model = CostModel(backbone, Gated, timer)
-    # All ten spans between four ends, in one go: they are measured interleaved.
-    ends = range(-1, 4)
-    assert [set(call) for call in timer.calls] == [{f"span {a} {b}" for a, b in itertools.combinations(ends, 2)}]
+    # The input and three attach points, all in one go: blocks are measured interleaved.
+    spans = {f"span {a} {b}" for a, b in itertools.combinations(range(-1, END), 2)}
+    assert [set(call) for call in timer.calls] == [spans | {f"end {a}" for a in range(-1, END)} | {"backbone"}]
     first = model.network(SPECS[:2])
-    assert set(timer.calls[1]) == {name for spec in SPECS[:2] for name in (spec.key, f"{spec.key} gated")}
+    assert timer.calls[1] == tuple(spec.key for spec in SPECS[:2])
     again = model.network(SPECS[:2])
     assert len(timer.calls) == 2
     np.testing.assert_array_equal(first.exit_costs([True] * 2), again.exit_costs([True] * 2))
     model.network(SPECS)
-    assert timer.calls[2] == (SPECS[2].key, f"{SPECS[2].key} gated")
+    assert timer.calls[2] == (SPECS[2].key,)
     model.network(SPECS[::2])
     model.network(())
     assert len(timer.calls) == 3
-
-
-def test_a_gate_that_seems_to_save_time_is_noise(backbone):
-    costs = CostModel(backbone, Gated, FakeTimer(gate_ms=-BRANCH_MS[0] / 2)).network(SPECS[:1])
-    assert costs.exit_costs([True])[1, 0] == OVERHEAD_MS + span_ms(-1, 0) + BRANCH_MS[0]
 
 
 def test_a_block_that_seems_faster_than_nothing_costs_nothing(backbone):
@@ -180,6 +197,7 @@ def test_a_block_that_seems_faster_than_nothing_costs_nothing(backbone):
 
     costs = CostModel(backbone, Gated, Noisy()).network(SPECS)
     np.testing.assert_array_equal(costs.exit_costs([True] * 3)[1], [OVERHEAD_MS] * 4)
+    assert costs.truncated(1)[1] == CostModel(backbone, Gated, Noisy()).backbone[1] == OVERHEAD_MS
 
 
 def test_what_thop_misses_in_the_backbone_is_reported(backbone):

@@ -11,7 +11,10 @@ import torch
 
 from aebnas.experiment import Experiment
 from aebnas.files import write_text
+from aebnas.prepare import prepare
+from aebnas.progress import Progress
 from aebnas.run import Run
+from aebnas.run_folder import RunFolder
 
 sys.path.append(str(Path(__file__).parent))  # tests are imported by path, so what they share must be findable
 from synthetic_runs import early_row, measured, static_row, trial, write_run, write_study
@@ -35,10 +38,10 @@ def experiment() -> Experiment:
 @pytest.fixture(scope="session")
 def prepared_folder(experiment, tmp_path_factory) -> Path:
     """A run folder with nothing but an untrained backbone in it."""
-    folder = tmp_path_factory.mktemp("prepared")
-    write_text(folder / "experiment.yaml", experiment.to_yaml())
-    Run(folder).prepared()
-    return folder
+    folder = RunFolder(tmp_path_factory.mktemp("prepared"))
+    write_text(folder.experiment_file, experiment.to_yaml())
+    prepare(experiment, folder, device=torch.device("cpu"), progress=Progress())
+    return folder.path
 
 
 @pytest.fixture(scope="session")

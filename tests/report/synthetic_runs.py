@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import optuna
+import yaml
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
 
 from aebnas.experiment import Experiment
 from aebnas.files import write_json, write_text
 from aebnas.run import Run
+from aebnas.spaces.definition import load_space
 
 HEAD = "pooled-linear"
 
@@ -87,6 +89,7 @@ def write_run(folder: Path, rows, trials, experiment: Experiment) -> Run:
     """Write a run folder without a backbone; without trials it has no study either."""
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "experiment.yaml", experiment.to_yaml())
+    write_text(folder / "space.yaml", yaml.safe_dump(load_space("compact").model_dump(mode="json"), sort_keys=False))
     write_json(folder / "front.json", rows)
     seconds = {"data and backbone": 1.5, "trials": 20.0}
     write_json(

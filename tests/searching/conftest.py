@@ -32,7 +32,13 @@ def evaluation():
 @pytest.fixture
 def archive():
     def make(*evaluations, limits=None, cost="macs"):
-        made = Archive(StaticPoint(0.9, {"macs": 100.0, "latency_ms": 1.0}), cost, CostLimits(limits or {}))
+        made = Archive(
+            StaticPoint(0.9, {"macs": 100.0, "latency_ms": 1.0}),
+            cost,
+            CostLimits(limits or {}),
+            "disjoint",
+            "max-probability",
+        )
         for each in evaluations:
             made.add(each)
         return made

@@ -101,7 +101,16 @@ def test_violations_are_relative_to_the_limit(evaluation):
     assert limits.violations(made, made.curve.points[1]) == pytest.approx([-0.2, 0.0])
     assert limits.violations(made, made.curve.points[2]) == pytest.approx([0.4, 0.4])
     assert [point.costs[0] for point in allowed_points(made, limits).points] == [40]
-    assert str(limits) == "macs <= 50, latency_ms <= 0.5"
+    # As the keys of a profile, MACs in millions.
+    assert str(limits) == "macs_m <= 5e-05, latency_ms <= 0.5"
+    assert str(CostLimits({"macs": 1.5e6})) == "macs_m <= 1.5"
+
+
+@pytest.mark.parametrize(("macs", "latency_ms", "allowed"), [(50, 0.5, True), (51, 0.5, False), (50, 0.51, False)])
+def test_a_static_network_has_to_meet_every_limit(macs, latency_ms, allowed):
+    static = StaticPoint(0.9, {"macs": float(macs), "latency_ms": latency_ms})
+    assert CostLimits({"macs": 50.0, "latency_ms": 0.5}).allow_static(static) == allowed
+    assert NO_LIMITS.allow_static(static)
 
 
 def test_limits_of_a_profile_are_in_the_units_of_the_costs():

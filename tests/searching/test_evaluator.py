@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -10,11 +11,14 @@ import torch
 
 from aebnas.branches.spec import BranchSpec, NetworkSpec, PartSpec
 from aebnas.costs.model import CostModel
-from aebnas.errors import RunError, TrainingError
+from aebnas.errors import MeasurementError, RunError, TrainingError
 from aebnas.exits.confidence import build_confidence
+from aebnas.exits.curve import Target
+from aebnas.exits.grids import quantile_grid
 from aebnas.exits.policy import Policy
+from aebnas.exits.tuning import evaluate_thresholds
 from aebnas.export.gate import Gate, GatedExit
-from aebnas.progress import Progress
+from aebnas.progress import Progress, Stage
 from aebnas.run_folder import RunFolder
 from aebnas.searching import evaluator as module
 from aebnas.searching.evaluator import Evaluator
@@ -41,15 +45,28 @@ def trained(monkeypatch):
     return calls
 
 
+SPANS_MS = {"span -1 0": 0.25, "span 0 1": 0.5, "span -1 1": 0.5, "end -1": 2.0, "end 0": 1.0, "end 1": 0.75}
+
+
+class FakeTimer:
+    """Latencies that are at odds with MACs: branches are slow, the earlier the slower."""
+
+    def overhead_ms(self):
+        return 0.125
+
+    def latencies_ms(self, blocks):
+        return {name: 0.125 + SPANS_MS.get(name, block.shape[-1] / 8) for name, block in blocks.items()}
+
+
 @pytest.fixture
 def open_evaluator(prepared, toy_experiment, tmp_path):
     gate = Gate(build_confidence("max-probability"))
-    costs = CostModel(prepared.backbone, lambda branch: GatedExit(branch, gate), None)
 
-    def make(**options):
-        experiment = toy_experiment(regime__training__epochs=1, **options)
-        folder = RunFolder(tmp_path / "run")
-        return Evaluator(experiment, prepared, costs, folder, device=CPU, progress=Progress())
+    def make(*, limited=(), timer=None, run="run", **options):
+        costs = CostModel(prepared.backbone, lambda exit_: GatedExit(exit_, gate), timer)
+        experiment = toy_experiment(**{"regime__training__epochs": 1, **options})
+        folder = RunFolder(tmp_path / run)
+        return Evaluator(experiment, prepared, costs, folder, limited=limited, device=CPU, progress=Progress())
 
     return make
 
@@ -221,3 +238,133 @@ def test_weights_that_were_deleted_are_trained_again(open_evaluator, network, tr
     assert path.exists()
     assert len(trained) == 2
     assert again.curve == before.curve
+
+
+GRID = 6
+# Long enough that branches are worth something beside the backbone.
+TRAINED = {"regime__training__epochs": 4, "search__grid": GRID}
+
+
+@pytest.fixture
+def every_point(prepared, tmp_path):
+    """Every combination of thresholds of a network, tried one by one."""
+
+    def evaluate(evaluator, made, run="run"):
+        folder = RunFolder(tmp_path / run)
+        logits = [folder.branches.get(key)["validation_logits"] for key in made.weights["branches"]]
+        labels = prepared.data.validation.labels
+        images = torch.cat([batch.images for batch in prepared.data.validation.batches(512)])
+        right = np.stack([(z.argmax(1) == labels).numpy() for z in (*logits, prepared.backbone(images))])
+        sure = np.stack([build_confidence("max-probability")(z).numpy() for z in logits])
+        costs = evaluator.costs.network(made.spec.branches)
+        grids = [[None, *map(float, quantile_grid(row, GRID))] for row in sure]
+        return [evaluate_thresholds(sure, right, costs.exit_costs, choice) for choice in itertools.product(*grids)]
+
+    return evaluate
+
+
+def best_within(points, limit):
+    return max((point.accuracy for point in points if point.costs[1] <= limit * (1 + 1e-9)), default=None)
+
+
+def test_a_limit_on_a_cost_that_is_no_objective_is_met_with_the_best_accuracy(open_evaluator, network, every_point):
+    evaluator = open_evaluator(timer=FakeTimer(), limited=("latency_ms",), **TRAINED)
+    made = evaluator.evaluate(network(0, 1))
+    assert made.cost_names == ("macs", "latency_ms")
+    everything = every_point(evaluator, made)
+    limits = sorted({point.costs[1] for point in everything})
+    assert len(limits) > 10
+    wanted = [best_within(everything, limit) for limit in limits]
+    assert [best_within(made.curve.points, limit) for limit in limits] == wanted
+    # On the curve over the objectives alone it is not met, so this is not for nothing.
+    plain = open_evaluator(timer=FakeTimer(), **TRAINED).evaluate(network(0, 1))
+    assert [best_within(plain.curve.points, limit) for limit in limits] != wanted
+
+
+def test_limits_that_came_later_are_solved_for_without_training(open_evaluator, network, trained):
+    plain = open_evaluator(timer=FakeTimer()).evaluate(network(0, 1))
+    assert len(trained) == 2
+    limited = open_evaluator(timer=FakeTimer(), limited=("latency_ms",)).evaluate(network(0, 1))
+    again = open_evaluator(timer=FakeTimer()).evaluate(network(0, 1))
+    assert len(trained) == 2
+    elsewhere = open_evaluator(timer=FakeTimer(), limited=("latency_ms",), run="other").evaluate(network(0, 1))
+    assert limited.curve == elsewhere.curve != plain.curve
+    assert again == plain
+
+
+@pytest.mark.parametrize("cost", ["macs", "latency_ms"])
+def test_a_two_sided_target_is_met_as_by_trying_everything(open_evaluator, network, every_point, cost):
+    index, plain = ("macs", "latency_ms").index(cost), open_evaluator(timer=FakeTimer(), **TRAINED)
+    first = plain.evaluate(network(0, 1))
+    everything = every_point(plain, first)
+    costs = sorted({point.costs[index] for point in everything})
+
+    def best(points, value):
+        accuracy, mean = np.array([p.accuracy for p in points]), np.array([p.costs for p in points]).T
+        return Target(value, "two-sided", index).scores(accuracy, mean).max()
+
+    values = np.linspace(0.5 * costs[0], 1.5 * costs[-1], 60)
+    # Those for which the best is a point that no curve holds, and others.
+    dominated = [value for value in values if best(everything, value) > best(first.curve.points, value) + 1e-9]
+    assert dominated
+    for number, value in enumerate([values[0], dominated[0], dominated[-1], costs[len(costs) // 2]]):
+        evaluator = open_evaluator(
+            timer=FakeTimer(),
+            run=f"run{number}",
+            **TRAINED,
+            search__target={"cost": cost, "value": float(value), "rule": "two-sided"},
+        )
+        made = evaluator.evaluate(network(0, 1))
+        assert best(made.curve.points, value) == pytest.approx(best(everything, value), abs=1e-9)
+
+
+def test_a_block_that_could_not_be_measured_is_tried_again(open_evaluator, network, trained, monkeypatch, tmp_path):
+    evaluator = open_evaluator()
+
+    def fail(_):
+        raise MeasurementError("the device does not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluator.costs, "network", fail)
+        failed = evaluator.evaluate(network(0))
+    assert (failed.failure, failed.curve.points) == ("the device does not answer", ())
+    assert evaluator.known(network(0)) is None
+    assert not (tmp_path / "run" / "evaluations").exists()
+    assert trained == []
+    assert evaluator.evaluate(network(0)).failure is None
+
+
+class Counted(Stage):
+    def __init__(self):
+        self.steps = 0
+
+    def advance(self, steps=1):
+        self.steps += steps
+
+
+@pytest.mark.parametrize(
+    ("regime", "budget", "numbers", "samples"),
+    [
+        ("disjoint", "final", (0, 1), 240 * 3 * 2),
+        ("disjoint", "final", (1,), 240 * 3),
+        ("disjoint", "search", (0, 1), 64 * 1 * 2),
+        ("joint", "final", (0, 1), 240 * 3),
+        ("mixed", "search", (0, 1), 64 * 1),
+        ("disjoint", "final", (), 0),
+        ("joint", "final", (), 0),
+    ],
+)
+def test_work_is_the_samples_that_training_takes_in(open_evaluator, network, regime, budget, numbers, samples):
+    evaluator = open_evaluator(regime__name=regime, regime__train_samples=64, regime__final_epochs=3)
+    spec, stage = network(*numbers, regime=regime), Counted()
+    assert evaluator.work(spec, budget) == samples
+    evaluator.evaluate(spec, budget, stage)
+    assert stage.steps == samples
+    assert evaluator.work(spec, budget) == 0
+
+
+def test_branches_that_are_trained_are_no_work(open_evaluator, network):
+    evaluator = open_evaluator(regime__final_epochs=3)
+    evaluator.evaluate(network(0), "final")
+    assert evaluator.work(network(0, 1)) == 240 * 3
+    assert evaluator.work(network(0, 1), "search") == 240 * 2

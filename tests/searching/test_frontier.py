@@ -71,3 +71,16 @@ def test_what_is_taken_first_stays_and_nothing_useless_joins():
     assert REFERENCE.spread(points, 1, first=[0]) == [0]
     assert REFERENCE.spread(points, 4) == [1, 2]
     assert REFERENCE.spread([(0.5, 10.0)], 2) == []
+
+
+def test_of_a_group_one_point_is_taken():
+    points = [(0.9, 150.0), (0.9, 100.0), (0.85, 50.0), (0.84, 60.0)]
+    assert REFERENCE.spread(points, 4, groups=["x", "x", "x", "y"]) == [1, 3]
+    assert REFERENCE.spread(points, 4, first=[0], groups=["x", "x", "x", "y"]) == [0, 3]
+
+
+def test_what_other_points_dominate_anyway_does_not_count():
+    points = [(0.9, 100.0), (0.85, 50.0)]
+    assert REFERENCE.spread(points, 2, beside=[(0.85, 40.0)]) == [0]
+    assert REFERENCE.spread(points, 2, beside=[(0.95, 40.0)]) == []
+    assert REFERENCE.spread(points, 2, beside=[(0.5, 1.0)]) == [0, 1]

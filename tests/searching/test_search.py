@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import optuna
 import pytest
 import torch
+import yaml
 from optuna.trial import TrialState
 from torch.utils.data import TensorDataset
 
 import aebnas
 from aebnas.backbones.build import build_backbone
+from aebnas.branches.spec import BranchSpec, NetworkSpec
 from aebnas.costs.macs import count_macs
 from aebnas.data.splits import TensorSplit
-from aebnas.errors import ExperimentError, RunError, TrainingError
+from aebnas.errors import ExperimentError, RunError, RunFailed, TrainingError
 from aebnas.experiment import SAMPLERS, Experiment
 from aebnas.export.session import EarlyExitSession
+from aebnas.progress import Progress, Stage
 from aebnas.rebuild import rebuild
 from aebnas.run import Run
 from aebnas.searching import evaluator as evaluator_module
-from aebnas.searching import finalists as finalists_module
 from aebnas.searching import search as search_module
+from aebnas.searching import verify as verify_module
+from aebnas.searching.rows import spec_of
 from aebnas.searching.search import search
 
 VARYING = ("latency_ms_measured", "backbone_ms_measured", "speedup_measured")
@@ -178,7 +184,7 @@ def test_an_interruption_among_the_finalists_costs_no_training(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(finalists_module, "export_row", interrupt)
+        patch.setattr(verify_module, "export_row", interrupt)
         with pytest.raises(KeyboardInterrupt):
             search(toy_experiment(), run_dir=tmp_path / "run")
     trained.clear()
@@ -200,16 +206,51 @@ def test_a_failing_candidate_is_recorded_and_the_search_goes_on(toy_experiment, 
 
 def test_where_every_candidate_fails_the_reason_is_told(toy_experiment, tmp_path, monkeypatch):
     fail_in_training(monkeypatch, lambda *_: True, TrainingError("the loss is nan: lower the learning rate"))
-    with pytest.raises(RunError, match="every candidate failed; the first reason: the loss is nan"):
+    with pytest.raises(RunFailed, match=r"^every candidate failed; the first reason: the loss is nan"):
         search(toy_experiment(search__trials=2), run_dir=tmp_path / "run")
 
 
-def test_a_finalist_that_fails_to_retrain_leaves_the_front_standing(toy_experiment, tmp_path, monkeypatch):
-    fail_in_training(monkeypatch, lambda _, training: training.epochs == 4, TrainingError("the loss is nan"))
-    run = search(toy_experiment(), run_dir=tmp_path / "run")
-    assert not any(row["finalist"] for row in run.rows)
-    assert any(not row["static"] for row in run.rows)
+def test_a_finalist_that_fails_to_retrain_leaves_the_others_standing(toy_experiment, tmp_path, monkeypatch, finished):
+    def has_layers(row):
+        return any(spec["layers"] for spec in row["exits"])
+
+    assert {has_layers(row) for row in finished.rows if row["finalist"]} == {True, False}
+    fail_in_training(
+        monkeypatch,
+        lambda spec, training: training.epochs == 4 and spec.layers,
+        TrainingError("the loss is nan"),
+    )
+    seen = Seen()
+    run = search(toy_experiment(), run_dir=tmp_path / "run", progress=seen)
+    assert {label for label, *_ in seen.stages} >= {"retraining finalists", "retraining truncated networks"}
+    records = [json.loads(path.read_text()) for path in run.folder.evaluations.iterdir()]
+    assert any(record["budget"] == "final" and record["failure"] == "the loss is nan" for record in records)
+    # What is left of the failed network are points as they were searched.
+    assert not any(row["finalist"] or row["static"] for row in run.rows if has_layers(row))
+    assert any(row["finalist"] for row in run.rows)
     assert run.export(run.pick(), tmp_path / "out")
+
+
+def test_where_no_finalist_can_be_retrained_the_search_has_failed(toy_experiment, tmp_path, monkeypatch):
+    fail_in_training(monkeypatch, lambda _, training: training.epochs == 4, TrainingError("the loss is nan"))
+    with pytest.raises(RunFailed, match=r"^no finalist is left: either all failed when they were retrained"):
+        search(toy_experiment(), run_dir=tmp_path / "run")
+    assert not (tmp_path / "run" / "front.json").exists()
+
+
+def test_static_networks_have_the_full_budget_and_nothing_on_the_front_is_below_them(toy_experiment, tmp_path, trained):
+    run = search(toy_experiment(), run_dir=tmp_path / "run")
+    cut = [row for row in run.rows if row["static"] and row["id"] != "backbone"]
+    assert cut
+    for row in cut:
+        (branch,) = map(BranchSpec.from_json, row["exits"])
+        assert (branch.key, 4) in trained
+        assert row["id"] == f"cut-{branch.key[:8]}"
+    statics = [(row["accuracy_val"], row["macs_mean"]) for row in run.rows if row["static"]]
+    for row in run.rows:
+        if not row["static"] and not row["finalist"]:
+            here = (row["accuracy_val"], row["macs_mean"])
+            assert not any(a >= here[0] and m <= here[1] and (a, m) != here for a, m in statics)
 
 
 @pytest.fixture
@@ -232,11 +273,11 @@ def test_every_sampler_searches_within_limits(toy_experiment, tmp_path, limited_
     early = [row for row in run.rows if not row["static"]]
     assert any(row["finalist"] for row in early)
     assert all(row["macs_mean"] <= 18_000 for row in early)
-    assert all("violations" in trial.user_attrs for trial in study_of(run).trials)
+    assert all(trial.constraints.keys() == {"macs"} for trial in study_of(run).trials if trial.values)
 
 
 def test_limits_that_nothing_meets_name_the_nearest_and_what_to_relax(toy_experiment, tmp_path, limited_device):
-    with pytest.raises(RunError) as caught:
+    with pytest.raises(RunFailed) as caught:
         search(toy_experiment(search__trials=2, device=limited_device(macs_m=0.001)), run_dir=tmp_path / "run")
     nearest = min(
         point["costs"][0]
@@ -275,6 +316,15 @@ def test_a_search_on_this_machine_measures(toy_experiment, tmp_path):
     measured = [row for row in run.rows if row["latency_ms_measured"] is not None]
     assert {row["id"] for row in measured} == {row["id"] for row in check_verified(run)}
     assert all(row["latency_ms_measured"] > 0 and row["backbone_ms_measured"] > 0 for row in measured)
+    for row in measured:
+        manifest = json.loads((run.folder.exports / row["id"] / "manifest.json").read_text())
+        names = ("macs_mean", "latency_ms_mean", "latency_ms_measured")
+        assert manifest["costs"] == {name: row[name] for name in names}
+        if row["id"] == "backbone":
+            assert row["speedup_measured"] == 1.0
+            assert row["latency_ms_measured"] == row["backbone_ms_measured"]
+        else:
+            assert row["speedup_measured"] == pytest.approx(row["backbone_ms_measured"] / row["latency_ms_measured"])
 
 
 @pytest.mark.parametrize("regime", ["joint", "mixed"])
@@ -365,9 +415,148 @@ def test_damaged_weights_are_named_and_made_again_when_deleted(copied, toy_exper
 
 
 def test_no_trial_starts_after_the_time_is_up(copied, toy_experiment, trained):
-    search(toy_experiment(search__trials=50, search__timeout=1e-9), run_dir=copied.folder.path)
+    stopped = search(toy_experiment(search__trials=50, search__timeout=1e-9), run_dir=copied.folder.path)
     assert trained == []
     assert len(study_of(copied).trials) == 4
+    assert (stopped.summary()["trials"], stopped.summary()["stopped_by_timeout"]) == (4, True)
+    enough = search(toy_experiment(search__trials=4, search__timeout=1e-9), run_dir=copied.folder.path)
+    assert (enough.summary()["trials"], enough.summary()["stopped_by_timeout"]) == (4, False)
+
+
+class Seen(Progress):
+    def __init__(self):
+        self.stages, self.lines = [], []
+
+    @contextlib.contextmanager
+    def stage(self, label, total, done=0):
+        counted = Steps()
+        yield counted
+        self.stages.append((label, total, done, counted.steps))
+
+    def say(self, text):
+        self.lines.append(text)
+
+
+class Steps(Stage):
+    steps = 0
+
+    def advance(self, steps=1):
+        self.steps += steps
+
+
+def test_progress_of_a_search_that_goes_on_begins_where_it_stopped(toy_experiment, copied, tmp_path):
+    new, more = Seen(), Seen()
+    search(toy_experiment(), run_dir=tmp_path / "new", progress=new)
+    search(toy_experiment(search__trials=6), run_dir=copied.folder.path, progress=more)
+    assert ("trials", 4, 0, 4) in new.stages
+    assert ("trials", 6, 4, 2) in more.stages
+    retrained = [stage for stage in new.stages if stage[0].startswith("retraining")]
+    assert [label for label, *_ in retrained] == ["retraining finalists", "retraining truncated networks"]
+    again = Seen()
+    search(toy_experiment(), run_dir=tmp_path / "new", progress=again)
+    assert ("trials", 4, 4, 0) in again.stages
+    assert ("retraining finalists", 0, 0, 0) in again.stages
+
+
+def test_a_finalist_whose_file_is_too_large_is_left_out(copied, toy_experiment, limited_device, trained):
+    before = copied.rows
+    finalists = sorted((row for row in before if row["finalist"]), key=lambda row: row["model_mib"])
+    largest = finalists[-1]
+    limit = (finalists[-2]["model_mib"] + largest["model_mib"]) / 2
+    # Static networks are beside the finalists to compare with, whatever their size.
+    seen = Seen()
+    run = search(toy_experiment(device=limited_device(model_mib=limit)), run_dir=copied.folder.path, progress=seen)
+    assert run.rows == [row for row in before if row["id"] != largest["id"]]
+    (line,) = [line for line in seen.lines if "is left out" in line]
+    assert line == (
+        f"{largest['id']} is left out: its file has {largest['model_mib']:.3g} MiB, limits.model_mib is {limit:g}"
+    )
+    for row in run.rows:
+        if row["finalist"] or row["static"]:
+            size = (run.folder.exports / row["id"] / "model.onnx").stat().st_size
+            assert row["model_mib"] == size / 2**20
+    assert trained == []
+
+
+def test_where_every_file_is_too_large_the_search_has_failed(copied, toy_experiment, limited_device):
+    with pytest.raises(
+        RunFailed, match=r"no finalist is left: .*larger than limits\.model_mib; search longer, or relax"
+    ):
+        search(toy_experiment(device=limited_device(model_mib=1e-4)), run_dir=copied.folder.path)
+
+
+def test_edited_limits_hold_when_a_search_goes_on(copied, toy_experiment, limited_device):
+    macs = sorted(row["macs_mean"] for row in copied.rows if not row["static"])
+    limit = macs[len(macs) // 2]
+    assert macs[-1] > limit
+    run = search(toy_experiment(device=limited_device(macs_m=limit / 1e6)), run_dir=copied.folder.path)
+    assert all(row["macs_mean"] <= limit for row in run.rows if not row["static"])
+    assert any(row["finalist"] for row in run.rows)
+    assert run.folder.profile().limits.macs_m == limit / 1e6
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "key"),
+    [
+        ("device", "threads: 2", r"device\.threads"),
+        ("device", "provider: CUDAExecutionProvider", r"device\.provider"),
+        ("space", "starts: [[conv1]]", r"space\.starts"),
+    ],
+)
+def test_an_edited_space_or_profile_does_not_go_on(copied, toy_experiment, tmp_path, name, line, key):
+    path = tmp_path / f"edited-{name}.yaml"
+    path.write_text((Path(getattr(toy_experiment(), name)).read_text()) + line + "\n")
+    kept = (copied.folder.path / f"{name}.yaml").read_text()
+    with pytest.raises(RunError, match=rf"holds a run whose {key} differs: choose another folder with --run-dir"):
+        search(toy_experiment(**{name: str(path)}), run_dir=copied.folder.path)
+    assert (copied.folder.path / f"{name}.yaml").read_text() == kept
+
+
+def test_files_that_moved_or_were_put_in_another_order_go_on(copied, toy_experiment, toy_files, tmp_path, trained):
+    for name in ("data.npz", "device.yaml"):
+        (tmp_path / name).write_bytes((toy_files / name).read_bytes())
+    space = yaml.safe_load((toy_files / "space.yaml").read_text())
+    space["heads"] = dict(reversed(space["heads"].items()))
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump(space, sort_keys=False))
+    moved = toy_experiment(
+        data__path=tmp_path / "data.npz",
+        device=str(tmp_path / "device.yaml"),
+        space=str(tmp_path / "space.yaml"),
+        search__trials=5,
+    )
+    run = search(moved, run_dir=copied.folder.path)
+    assert run.summary()["trials"] == 5  # whose genes the study knows in their first order
+    assert run.summary()["data"] == copied.summary()["data"]
+    with np.load(toy_files / "data.npz") as arrays:
+        np.savez(tmp_path / "data.npz", **{**arrays, "x_test": arrays["x_test"][::-1]})
+    with pytest.raises(RunError, match=r"backbone\.pt belongs to other data or another model"):
+        search(moved, run_dir=copied.folder.path)
+
+
+@pytest.mark.parametrize(("rule", "value"), [("at-most", 16_000.0), ("two-sided", 16_000.0), ("two-sided", 19_000.0)])
+def test_the_pick_is_the_best_for_the_target_of_all_retrained_networks(toy_experiment, tmp_path, rule, value):
+    run = search(
+        toy_experiment(search__target={"cost": "macs", "value": value, "rule": rule}), run_dir=tmp_path / "run"
+    )
+    finalists = {spec_of(row).key for row in run.rows if row["finalist"]}
+    records = [json.loads(path.read_text()) for path in run.folder.evaluations.iterdir()]
+    points = [
+        (point["accuracy"], point["costs"][0])
+        for record in records
+        if record["budget"] == "final" and NetworkSpec.from_json(record["spec"]).key in finalists
+        for point in record["curve"]
+        if max(point["exit_shares"]) < 1
+    ]
+
+    def score(accuracy, macs):
+        if rule == "at-most":
+            return accuracy if macs <= value else -1
+        return 100 * accuracy - 10 * abs(macs - value) / value
+
+    pick = run.pick()
+    assert pick["finalist"]
+    assert score(pick["accuracy_val"], pick["macs_mean"]) == pytest.approx(max(score(*point) for point in points))
+    assert rule == "two-sided" or pick["macs_mean"] <= value
 
 
 def test_an_experiment_file_is_searched_by_its_path(finished, tmp_path):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import sqlite3
+
 import optuna
 import pytest
 from optuna.trial import TrialState
 
-from aebnas.errors import RunError
+from aebnas.errors import AebnasError, RunError, RunFailed
 from aebnas.experiment import SAMPLERS, SearchSettings
 from aebnas.run_folder import RunFolder
 from aebnas.searching.study import SPEC, begin, finished, make_sampler, open_study, sample
@@ -133,6 +136,50 @@ def test_constraints_are_kept_with_the_trial(opened, genome):
         finish(study, genome)
     with opened() as study:
         assert [dict(trial.constraints) for trial in study.trials] == [{"macs": 0.25}, {}]
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind", "told"),
+    [
+        ("database or disk is full", RunFailed, r"cannot write .*study\.db \(database or disk is full\): free some sp"),
+        ("disk I/O error", RunFailed, r"cannot write .*study\.db \(disk I/O error\): free some space, then run again"),
+        ("attempt to write a readonly database", RunError, r"study\.db cannot be used \(attempt to write a readonly"),
+    ],
+)
+def test_a_full_disk_is_a_failure_and_a_wrong_file_is_wrong_input(opened, reason, kind, told):
+    with pytest.raises(AebnasError, match=told) as caught, opened():
+        raise sqlite3.OperationalError(reason)
+    assert caught.type is kind
+
+
+def test_shapes_that_were_not_queued_when_the_process_was_killed_are_queued_now(opened, genome, monkeypatch):
+    real, count = optuna.Study.enqueue_trial, []
+
+    def killed(study, *args, **options):
+        if count:
+            raise KeyboardInterrupt
+        count.append(1)
+        real(study, *args, **options)
+
+    genome = dataclasses.replace(genome, starts=(("conv1",),))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt), opened() as study:
+        patch.setattr(optuna.Study, "enqueue_trial", killed)
+        begin(study, genome)
+    with opened() as study:
+        begin(study, genome)
+        begin(study, genome)
+        assert len(study.get_trials(states=(TrialState.WAITING,))) == 2
+
+
+def test_a_queued_trial_that_was_killed_before_it_was_sampled_comes_back_with_its_genes(opened, genome):
+    with opened() as study:
+        begin(study, genome)
+        lost = study.ask()
+        fixed = study.trials[lost.number].system_attrs["fixed_params"]
+    with opened() as study:
+        begin(study, genome)
+        again = [trial.system_attrs["fixed_params"] for trial in study.get_trials(states=(TrialState.WAITING,))]
+        assert again == [fixed]
 
 
 @pytest.mark.parametrize("kept", [0.03, 0.2, 0.5, 0.8])

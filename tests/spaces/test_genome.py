@@ -209,7 +209,11 @@ def test_starts_spread_their_exits_from_the_first_point_to_the_last():
 
 @pytest.mark.parametrize(
     ("starts", "message"),
-    [([["one", "one", "one"]], "3 layers"), ([["two"]], "did you mean 'one'"), ([["none", "on"]], "starts.0")],
+    [
+        ([["one", "one", "one"]], "starts.0 has 3 layers, but a branch has 2 slots"),
+        ([["two"]], "starts.0: there is no choice 'two': known are none, one"),
+        ([[], ["none", "ones"]], "starts.1: there is no choice 'ones': did you mean 'one'"),
+    ],
 )
 def test_a_start_that_the_space_does_not_have_is_refused(starts, message):
     with pytest.raises(ValueError, match=message):

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from aebnas.backbones.cut import cut_backbone
 from aebnas.branches.spec import BranchSpec, PartSpec
 from aebnas.errors import BranchError, TrainingError
 from aebnas.training import candidates
-from aebnas.training.candidates import limited, reinitialise, train_branch, train_network
+from aebnas.training.candidates import limited, start_over, train_branch, train_network
 from aebnas.training.fit import logits_of
 from aebnas.training.settings import FitSettings, RegimeSettings
 
@@ -47,6 +48,7 @@ def test_a_branch_alone_is_the_branch_of_a_disjoint_network(prepared, specs, bra
         prepared.data,
         RegimeSettings(name="disjoint", target=target, training=TRAINING),
         TRAINING.epochs,
+        initial=None,
         teacher=teacher if target == "backbone" else None,
         samples=samples,
         seed=0,
@@ -106,15 +108,49 @@ def test_limited_to_more_than_there_is_takes_everything(prepared, samples):
     assert limited(prepared.data.train, None, samples, seed=0) == (prepared.data.train, None)
 
 
-def test_reinitialise_gives_every_layer_fresh_weights():
+class Scale(nn.Module):
+    """A layer with a weight of its own that does not know how to initialise it."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((2, 1, 1), 3.0))
+
+    def forward(self, x):
+        return x * self.weight
+
+
+def cut_up(*layers):
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 3))
+    body = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), *layers)
+    return cut_backbone(nn.Sequential(body, nn.Sequential(nn.ReLU(), head)), (1, 8, 8), modules=["0"])
+
+
+def test_without_earlier_weights_every_layer_gets_fresh_ones():
     torch.manual_seed(0)
-    module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Linear(2, 2))
-    module[1].running_mean.fill_(5.0)
-    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    reinitialise(module)
-    assert not torch.equal(module[0].weight, before["0.weight"])
-    assert not torch.equal(module[3].weight, before["3.weight"])
-    assert float(module[1].running_mean.abs().max()) == 0.0
+    backbone = cut_up(nn.ReLU())
+    model = backbone.model
+    model[0][1].running_mean.fill_(5.0)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    start_over(backbone, None)
+    for name in ("0.0.weight", "0.0.bias", "1.1.2.weight"):
+        assert not torch.equal(model.state_dict()[name], before[name])
+    assert float(model[0][1].running_mean.abs().max()) == 0.0
+
+
+def test_earlier_weights_come_back_in_the_network_that_is_trained():
+    backbone = cut_up(Scale())  # with them a layer need not know how to initialise itself
+    state = backbone.model.state_dict()
+    initial = {name: torch.rand_like(tensor, dtype=torch.float32) for name, tensor in state.items()}
+    initial["0.1.num_batches_tracked"] = torch.tensor(3)
+    start_over(backbone, initial)
+    assert all(torch.equal(tensor, initial[name]) for name, tensor in backbone.model.state_dict().items())
+    images = torch.randn(2, 1, 8, 8)
+    assert torch.equal(backbone.eval()(images), backbone.model(images))  # its segments, too
+
+
+def test_a_layer_that_cannot_start_over_is_named():
+    with pytest.raises(TrainingError, match=r"0\.2 cannot initialise itself: give it reset_parameters\(\), or choose"):
+        start_over(cut_up(Scale()), None)
 
 
 def test_phases_share_the_epochs_of_a_regime(monkeypatch, prepared, specs):
@@ -139,6 +175,7 @@ def test_phases_share_the_epochs_of_a_regime(monkeypatch, prepared, specs):
         prepared.data,
         RegimeSettings(name="mixed", training=TRAINING),
         4,
+        initial=None,
         teacher=None,
         samples=64,
         seed=7,

@@ -32,7 +32,17 @@ def regime(request):
 
 @pytest.fixture
 def train(prepared, specs):
-    def run(name, target="labels", *, data=prepared.data, epochs=3, seed=0, samples=None, **training):
+    def run(
+        name,
+        target="labels",
+        *,
+        data=prepared.data,
+        initial=prepared.initial,
+        epochs=3,
+        seed=0,
+        samples=None,
+        **training,
+    ):
         settings = RegimeSettings(
             name=name, target=target, training=FitSettings(**{"batch_size": 32, "lr": 0.03, **training})
         )
@@ -45,6 +55,7 @@ def train(prepared, specs):
             data,
             settings,
             epochs,
+            initial=initial,
             teacher=teacher,
             samples=samples,
             seed=seed,
@@ -144,23 +155,28 @@ def test_a_regime_that_moves_the_backbone_moves_all_of_it(train, prepared, name)
     assert [key for key in before if torch.equal(before[key], after[key])] == []
 
 
-def test_mixed_starts_from_the_trained_weights_and_joint_from_fresh_ones(train, prepared):
-    """With a step too small to see, the backbone's weights are still those that it started from."""
-    still = {"lr": 1e-12, "weight_decay": 0.0, "epochs": 1}
-    trained = dict(prepared.backbone.named_parameters())
-    mixed = dict(train("mixed", **still)[0].backbone.named_parameters())
-    joint = dict(train("joint", **still)[0].backbone.named_parameters())
-    for name, weights in trained.items():
-        torch.testing.assert_close(mixed[name], weights, rtol=0, atol=1e-8)
-        assert not torch.allclose(joint[name], weights)
+STILL = {"lr": 1e-12, "weight_decay": 0.0, "epochs": 1}  # too small a step to see: weights are those of the start
 
 
-def test_fresh_weights_depend_on_the_seed_only(train):
-    still = {"lr": 1e-12, "weight_decay": 0.0, "epochs": 1}
-    one, other = (train("joint", seed=seed, **still)[0].backbone.state_dict() for seed in (0, 1))
-    convolutions = [name for name in one if one[name].dim() == 4]
+def test_mixed_starts_from_the_trained_weights_and_joint_from_those_before(train, prepared):
+    for seed in (0, 1):  # whatever the seed of this network
+        for name, start in (("mixed", prepared.backbone.model.state_dict()), ("joint", prepared.initial)):
+            moved = dict(train(name, seed=seed, **STILL)[0].backbone.model.named_parameters())
+            assert moved.keys() <= start.keys()
+            for key, weights in moved.items():
+                torch.testing.assert_close(weights, start[key], rtol=0, atol=1e-8)
+    trained = dict(prepared.backbone.model.named_parameters())
+    assert not any(torch.allclose(weights, prepared.initial[key]) for key, weights in trained.items())
+
+
+def test_joint_starts_a_backbone_that_came_trained_from_fresh_weights(train, prepared):
+    one, same_seed, other = (train("joint", seed=seed, initial=None, **STILL)[0].backbone for seed in (0, 0, 1))
+    assert same(state(one), state(same_seed))
+    trained, fresh, different = (state(body.model) for body in (prepared.backbone, one, other))
+    convolutions = [name for name in fresh if fresh[name].dim() == 4]
     assert convolutions
-    assert not any(torch.equal(one[name], other[name]) for name in convolutions)
+    assert not any(torch.allclose(fresh[name], trained[name]) for name in convolutions)
+    assert not any(torch.equal(fresh[name], different[name]) for name in convolutions)
 
 
 def test_labels_do_not_matter_where_the_backbone_is_the_target(train, prepared, regime):
@@ -180,7 +196,16 @@ def test_a_limited_split_keeps_its_teacher(train, prepared, regime, samples):
     settings = RegimeSettings(name=regime, target="backbone", training=FitSettings(batch_size=32, lr=0.03))
     limited, _ = train(regime, "backbone", samples=samples, epochs=1)
     alone, _ = train_network(
-        limited.specs, prepared.backbone, data, settings, 1, teacher=teacher, samples=None, seed=0, device=CPU
+        limited.specs,
+        prepared.backbone,
+        data,
+        settings,
+        1,
+        initial=prepared.initial,
+        teacher=teacher,
+        samples=None,
+        seed=0,
+        device=CPU,
     )
     for one, other in zip(limited.parameters(), alone.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,69 @@
+"""Progress as people see it: on a terminal, and in a file."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+from rich.progress import Progress as RichBars
+
+from aebnas import progress as module
+from aebnas.progress import ConsoleProgress, Progress
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    return now
+
+
+@pytest.fixture
+def piped():
+    console = Console(file=io.StringIO(), width=120)
+    return ConsoleProgress(console), console.file
+
+
+def test_nobody_watching_costs_nothing():
+    with Progress().stage("trials", 10, 4) as stage:
+        stage.advance()
+        stage.note("x")
+
+
+def test_lines_count_from_what_was_done_and_estimate_from_what_is_new(piped, clock):
+    """Of 10 trials 4 were done earlier: 2 in 20 s leave 4, which take 40 s."""
+    progress, file = piped
+    with progress.stage("trials", 10, 4) as stage:
+        stage.note("hypervolume 0.5")
+        clock[0] = 10.0
+        stage.advance()
+        assert file.getvalue() == ""  # sparse
+        clock[0] = 20.0
+        stage.advance()
+    assert file.getvalue() == "trials: 6/10, about 40 s left hypervolume 0.5\n"
+
+
+def test_lines_of_a_new_stage_start_at_nothing(piped, clock):
+    progress, file = piped
+    with progress.stage("epochs", 100) as stage:
+        clock[0] = 20.0
+        stage.advance(25)
+    assert file.getvalue() == "epochs: 25/100, about 60 s left \n"
+
+
+def test_bars_start_at_what_was_done(monkeypatch):
+    added = []
+    real = RichBars.add_task
+
+    def spy(bars, description, **options):
+        added.append((description, options["total"], options["completed"]))
+        return real(bars, description, **options)
+
+    monkeypatch.setattr(RichBars, "add_task", spy)
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    with ConsoleProgress(console).stage("trials", 10, 4) as stage:
+        stage.advance(2)
+        stage.note("fine")
+    assert added == [("trials", 10, 4)]
+    assert "6/10" in console.file.getvalue()
