@@ -66,11 +66,9 @@ class RunFolder:
         Raises:
             RunError: the folder belongs to another experiment; the message names the first key that differs.
         """
-        now = _comparable(experiment) | {"space": space.model_dump(mode="json"), "device": _lasting(profile)}
+        now = _comparable(experiment, space, profile)
         if self.experiment_file.exists():
-            earlier = _comparable(self.experiment())
-            earlier |= {"space": self.space().model_dump(mode="json"), "device": _lasting(self.profile())}
-            key = _first_difference(earlier, now)
+            key = _first_difference(_comparable(self.experiment(), self.space(), self.profile()), now)
             if key is not None:
                 raise RunError(
                     f"{self.path} holds a run whose {key} differs: choose another folder with --run-dir, "
@@ -172,21 +170,19 @@ def _is_foreign(path: Path) -> bool:
     return path.name not in early and not (path.name.startswith(".") and path.name.endswith(".tmp"))
 
 
-def _lasting(profile: HardwareProfile) -> dict[str, Any]:
-    """Return what latencies depend on; limits may change while a run goes on."""
-    return profile.model_dump(mode="json", include={"provider", "threads", "connection"})
-
-
 def _is_work(path: Path) -> bool:
     return _is_foreign(path) and path.name != "experiment.yaml"
 
 
-def _comparable(experiment: Experiment) -> dict[str, Any]:
+def _comparable(experiment: Experiment, space: SpaceDefinition, profile: HardwareProfile) -> dict[str, Any]:
+    """Return all that a run's results depend on; of the profile what latencies do, for limits may change."""
     values: dict[str, Any] = experiment.model_dump(mode="json")
     for key in FREE_TOP:
         values.pop(key)
     for block, key in FREE_KEYS:
         values[block].pop(key)
+    values["space"] = space.model_dump(mode="json", exclude={"description"})
+    values["device"] = profile.model_dump(mode="json", include={"provider", "threads", "connection"})
     return values
 
 
