@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import warnings
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import onnx
@@ -47,7 +49,7 @@ def export_block(
     axes = {name: {0: BATCH} for name in (*input_names, *output_names)} if dynamic_batch else None
     # The annotation knows paths only; the TorchScript exporter takes a file object as well.
     buffer: Any = io.BytesIO()
-    with _eval_mode(module), torch.no_grad(), warnings.catch_warnings():
+    with _eval_mode(module), torch.no_grad(), warnings.catch_warnings(), _no_graph_dump():
         warnings.simplefilter("ignore")
         try:
             torch.onnx.export(
@@ -99,3 +101,24 @@ def _eval_mode(module: nn.Module) -> Iterator[None]:
     finally:
         for part, training in modes:
             part.training = training
+
+
+@contextlib.contextmanager
+def _no_graph_dump() -> Iterator[None]:
+    """Keep off the screen the whole graph that torch prints, from C++, when an export fails.
+
+    It is told to print there on stderr, which is not buffered, and stderr leads nowhere for that long.
+    """
+    choose_stream = getattr(torch._C, "_jit_set_onnx_log_output_stream", None)
+    if choose_stream is None:
+        yield
+        return
+    choose_stream("stderr")
+    saved = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+            yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -71,13 +73,23 @@ def test_equal_modules_give_equal_bytes():
     assert block_bytes(export_block(small(), (2, 6, 6))) == block_bytes(export_block(small(), (2, 6, 6)))
 
 
-def test_what_onnx_cannot_say_is_one_sentence():
-    class Odd(nn.Module):
-        def forward(self, x):
-            return torch.special.bessel_j0(x)
+class Odd(nn.Module):
+    def forward(self, x):
+        return torch.special.bessel_j0(x)
 
+
+def test_what_onnx_cannot_say_is_one_sentence():
     with pytest.raises(BackboneError, match=r"Odd cannot be written as ONNX .*bessel_j0"):
         export_block(Odd(), (3,))
+
+
+def test_a_failed_export_prints_no_graph_and_leaves_stderr_as_it_was(capfd):
+    with pytest.raises(BackboneError):
+        export_block(Odd(), (3,))
+    os.write(2, b"still here")
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert captured.err == "still here"
 
 
 def test_output_shape_has_no_batch():
