@@ -18,7 +18,7 @@ from aebnas.experiment import CUSTOM, Experiment
 from aebnas.files import canonical_json, digest
 from aebnas.progress import Progress
 from aebnas.run_folder import RunFolder
-from aebnas.store import WeightStore, load_state, states
+from aebnas.store import WeightStore, load_state, state_of
 from aebnas.training.backbone import train_backbone
 from aebnas.training.candidates import seed_everything
 
@@ -114,12 +114,11 @@ def _give_weights(
         )
     initial = None
     if training is not None and needs_training:
-        (initial,) = states([model])
+        initial = state_of(model)
         try:
             result = train_backbone(model, data, training, seed=experiment.seed, device=device, progress=progress)
         except TrainingError as error:
             raise TrainingError(f"backbone_training failed: {error}") from error
         progress.say(f"backbone trained: {100 * result.best[0]:.2f} % on validation")
-    (state,) = states([model])
-    store.put("backbone", {"key": key, "state": state, "initial": initial})
+    store.put("backbone", {"key": key, "state": state_of(model), "initial": initial})
     return initial

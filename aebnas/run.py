@@ -43,6 +43,7 @@ COLUMNS = (
     "speedup_measured",
     "model_mib",
 )
+BACKBONE_ID = "backbone"
 # The best that is known of a cost first.
 _COST_COLUMNS = ("latency_ms_measured", "latency_ms_mean", "macs_mean")
 
@@ -119,12 +120,11 @@ class Run:
             nearest = min(early, key=_cost, default=None)
             hint = f"the cheapest is {nearest['id']} with {_cost_text(nearest)}" if nearest else "the front is empty"
             raise RunError(f"no point is within the limits: {hint}")
-        if min_accuracy is None and (max_latency_ms is not None or max_macs_m is not None):
-            candidates = [row for row in limited if row["finalist"]] or limited
-            return max(candidates, key=lambda row: (row["accuracy_val"], -_cost(row)))
-        finalists = [row for row in limited if row["finalist"]] or limited
         if min_accuracy is None:
-            return finalists[self._default(finalists, rows)]
+            finalists = [row for row in limited if row["finalist"]] or limited
+            if max_latency_ms is None and max_macs_m is None:
+                return finalists[self._default(finalists, rows)]
+            return max(finalists, key=lambda row: (row["accuracy_val"], -_cost(row)))
         enough = [row for row in limited if row["accuracy_val"] >= min_accuracy]
         if not enough:
             best = max(limited, key=lambda row: row["accuracy_val"])
@@ -186,23 +186,20 @@ class Run:
 
     def _default(self, finalists: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> int:
         target = self.experiment.search.target
-        index = None
         if target is not None:
             index = best_for_target(finalists, target)
+            return most_accurate(finalists) if index is None else index
+        if all(row.get("speedup_measured") for row in finalists):
+            # Each was measured in turns with the backbone: their ratios compare better than their milliseconds.
+            costs = [1.0 / row["speedup_measured"] for row in finalists]
         else:
-            if all(row.get("speedup_measured") for row in finalists):
-                # Each was measured in turns with the backbone: their ratios compare better than their milliseconds.
-                costs = [1.0 / row["speedup_measured"] for row in finalists]
-            else:
-                costs = [_cost(row) for row in finalists]
-            priced = [{**row, "cost": cost} for row, cost in zip(finalists, costs, strict=True)]
-            index = cheapest(priced, self._floor(rows), "cost")
-        if index is None:
-            index = max(range(len(finalists)), key=lambda i: finalists[i]["accuracy_val"])
-        return index
+            costs = [_cost(row) for row in finalists]
+        priced = [{**row, "cost": cost} for row, cost in zip(finalists, costs, strict=True)]
+        index = cheapest(priced, self._floor(rows), "cost")
+        return most_accurate(finalists) if index is None else index
 
     def _floor(self, rows: Sequence[Mapping[str, Any]]) -> float:
-        backbone = next((row for row in rows if row["id"] == "backbone"), None)
+        backbone = next((row for row in rows if row["id"] == BACKBONE_ID), None)
         if backbone is None:
             raise RunError(f"{self.folder.front_file} has no backbone: delete it and run the same search again")
         return float(backbone["accuracy_val"]) - self.experiment.search.accuracy_drop
@@ -224,6 +221,16 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
+def cost_column(name: str) -> str:
+    """Return the column that holds the mean of a cost."""
+    return f"{name}_mean"
+
+
+def most_accurate(rows: Sequence[Mapping[str, Any]]) -> int:
+    """Return the index of the first of the rows that are most accurate on validation."""
+    return max(range(len(rows)), key=lambda i: rows[i]["accuracy_val"])
+
+
 def cheapest(rows: Sequence[Mapping[str, Any]], accuracy: float, column: str) -> int | None:
     """Return the index of the row that is cheapest by ``column`` with at least ``accuracy`` on validation."""
     # Accuracies are fractions of the same number of samples; the slack is far less than one sample.
@@ -236,7 +243,7 @@ def best_for_target(rows: Sequence[Mapping[str, Any]], target: TargetSettings) -
     if not rows:
         return None
     accuracy = np.array([row["accuracy_val"] for row in rows])
-    costs = np.array([[row[f"{target.cost}_mean"] for row in rows]], dtype=np.float64)
+    costs = np.array([[row[cost_column(target.cost)] for row in rows]], dtype=np.float64)
     return Target(target.value, target.rule, 0, target.min_accuracy).choose(accuracy, costs)
 
 

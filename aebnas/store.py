@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +72,6 @@ def load_state(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
         raise RunError(f"{path} does not fit the network ({first}): {_MAKE_AGAIN}") from None
 
 
-def states(modules: Sequence[nn.Module]) -> list[dict[str, Tensor]]:
-    """Return the weights of ``modules``, detached, on the CPU."""
-    return [{name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()} for module in modules]
+def state_of(module: nn.Module) -> dict[str, Tensor]:
+    """Return the weights of ``module``, detached, on the CPU."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}

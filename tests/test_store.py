@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from aebnas.errors import RunError, RunFailed
-from aebnas.store import WeightStore, load_state, states
+from aebnas.store import WeightStore, load_state, state_of
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_weights_that_do_not_fit_are_named(store):
 
 def test_states_are_copies():
     branch = nn.Linear(2, 2)
-    (state,) = states([branch])
+    state = state_of(branch)
     before = branch.weight.detach().clone()
     with torch.no_grad():
         branch.weight.add_(1.0)

@@ -15,6 +15,7 @@ import thop
 import torch
 from torch import nn
 
+from aebnas.backbones.cut import SegmentedBackbone
 from aebnas.backbones.flops import counting_flops
 
 
@@ -42,6 +43,12 @@ def count_macs(module: nn.Module, shape: tuple[int, ...]) -> MacCount:
     executed = counter.get_total_flops() // 2
     by_kind = _by_kind(probe, sample)
     return MacCount(int(by_kind["all"]), max(0, int(executed - by_kind["products"])))
+
+
+def segment_macs(backbone: SegmentedBackbone) -> list[int]:
+    """Return the MACs of every segment of ``backbone``, in order."""
+    shapes = [backbone.input_shape, *(point.shape for point in backbone.attach_points)]
+    return [count_macs(segment, shape).macs for segment, shape in zip(backbone.segments, shapes, strict=True)]
 
 
 def _by_kind(probe: nn.Module, sample: torch.Tensor) -> dict[str, float]:

@@ -13,7 +13,7 @@ from aebnas.backbones.cut import SegmentedBackbone
 from aebnas.branches.build import build_branch
 from aebnas.branches.spec import BranchSpec
 from aebnas.costs.blocks import Block, BlockTimer
-from aebnas.costs.macs import count_macs
+from aebnas.costs.macs import count_macs, segment_macs
 
 Costs = npt.NDArray[np.float64]  # (n_costs,), in the order of CostModel.names
 MACS, LATENCY = "macs", "latency_ms"
@@ -103,7 +103,7 @@ class CostModel:
     def _measure_spans(self) -> tuple[dict[tuple[int, int], Costs], dict[int, Costs], Costs]:
         """Return the costs between attach points, from each of them to the gated end, and of the static backbone."""
         shapes = [self._backbone.input_shape, *(point.shape for point in self._backbone.attach_points)]
-        macs = [count_macs(segment, shape).macs for segment, shape in zip(self._backbone.segments, shapes, strict=True)]
+        macs = segment_macs(self._backbone)
         between = [(a, b) for a in range(-1, self._end) for b in range(a + 1, self._end)]
         modules = {f"span {a} {b}": (self._backbone.span(a + 1, b + 1), a) for a, b in between}
         ends = {a: self._backbone.span(a + 1, self._end + 1) for a in range(-1, self._end)}

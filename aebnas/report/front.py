@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from aebnas.errors import RunError
-from aebnas.run import Run
+from aebnas.run import BACKBONE_ID, Run
 
 Row = dict[str, Any]
-BACKBONE_ID = "backbone"
 _LISTS = ("exits", "thresholds", "exit_shares")
 _NUMBERS = ("accuracy_val", "macs_mean")
 _NUMBERS_OR_NONE = ("accuracy_test", "latency_ms_mean", "latency_ms_measured")

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from aebnas.backbones.cut import SegmentedBackbone
-from aebnas.costs.macs import count_macs
+from aebnas.costs.macs import segment_macs
 from aebnas.report.describe import FINAL, ShownExit, branch_parts, number, percent, shorten, shown_exits
 from aebnas.report.style import BLUE, GREEN, GREY, SKY, SMALL, TEXT, TITLE, new_figure
 
@@ -67,10 +67,8 @@ def network_figure(row: Mapping[str, Any], macs: Mapping[str, float]) -> Figure:
 
 def cumulative_macs(backbone: SegmentedBackbone) -> dict[str, float]:
     """Return the MACs up to each attach point by its name, and of the whole backbone, counted as costs are."""
-    shapes = [backbone.input_shape, *(point.shape for point in backbone.attach_points)]
-    macs = [count_macs(segment, shape).macs for segment, shape in zip(backbone.segments, shapes, strict=True)]
     names = [*(point.name for point in backbone.attach_points), FINAL]
-    return dict(zip(names, itertools.accumulate(macs), strict=True))
+    return dict(zip(names, itertools.accumulate(segment_macs(backbone)), strict=True))
 
 
 def _title(axes: Axes, row: Mapping[str, Any], exits: Sequence[ShownExit], height: float) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from aebnas.errors import RunError
 from aebnas.experiment import CUSTOM
 from aebnas.prepare import Prepared
 from aebnas.run import Run
@@ -19,6 +18,4 @@ def prepared_if_known(run: Run) -> Prepared | None:
         experiment.data.name == CUSTOM and experiment.datasets is None
     ):
         return None
-    if not run.folder.backbone_file.exists():  # preparing would train another one
-        raise RunError(f"{run.folder.backbone_file} is missing: run the same search again, it trains what is not there")
     return run.prepared()

@@ -24,7 +24,7 @@ from aebnas.prepare import Prepared
 from aebnas.progress import Progress, Stage
 from aebnas.run_folder import RunFolder
 from aebnas.searching.evaluation import Budget, Evaluation, StaticPoint
-from aebnas.store import states
+from aebnas.store import state_of
 from aebnas.training.candidates import train_branch, train_network
 from aebnas.training.features import FeatureStore
 from aebnas.training.fit import logits_of
@@ -182,8 +182,11 @@ class Evaluator:
             device=self._device,
             stage=stage,
         )
-        (state,) = states([trained.branch])
-        record = {"state": state, "validation_logits": trained.validation_logits, "accuracies": trained.accuracies}
+        record = {
+            "state": state_of(trained.branch),
+            "validation_logits": trained.validation_logits,
+            "accuracies": trained.accuracies,
+        }
         self._folder.branches.put(key, record)
 
     def _network_logits(
@@ -207,8 +210,7 @@ class Evaluator:
             stage=stage,
         )
         logits = logits_of(network.to(self._device), self._prepared.data.validation, self._device)
-        (state,) = states([network])
-        self._folder.networks.put(key, {"state": state, "validation_logits": logits})
+        self._folder.networks.put(key, {"state": state_of(network), "validation_logits": logits})
         return logits, {"network": key}
 
     def _has_weights(self, made: Evaluation) -> bool:

@@ -7,18 +7,15 @@ from collections.abc import Sequence
 from aebnas.branches.spec import NetworkSpec
 from aebnas.experiment import Experiment
 from aebnas.progress import Progress
-from aebnas.run import best_for_target, cheapest
+from aebnas.run import best_for_target, cheapest, cost_column, most_accurate
 from aebnas.searching.evaluation import Evaluation
 from aebnas.searching.evaluator import Evaluator
 from aebnas.searching.loop import Archive
 from aebnas.searching.rows import (
     Row,
-    cost_column,
     early_rows,
-    exits_early,
     front_rows,
     network_key,
-    point_row,
     spec_of,
 )
 
@@ -32,7 +29,7 @@ def eligible_rows(archive: Archive, experiment: Experiment) -> list[Row]:
     costs = dict.fromkeys([*experiment.search.cost_objectives, *([target.cost] if target else [])])
     rows = front_rows(archive, archive.limits, list(costs))
     if target is not None and target.rule == "two-sided":
-        every = early_rows(archive, archive.limits)
+        every = early_rows(archive.evaluations.values(), archive.limits)
         best = best_for_target(every, target)
         if best is not None and all(row["id"] != every[best]["id"] for row in rows):
             rows.append(every[best])
@@ -85,11 +82,7 @@ def finalist_rows(
         wishes[network_key(row)].add(row["accuracy_val"])
     made: dict[str, Row] = {}
     for final in finals:
-        early = [
-            point_row(final, index, point) | {"finalist": True}
-            for index, point in enumerate(final.curve.points)
-            if exits_early(point) and archive.limits.allowed(final, point)
-        ]
+        early = [row | {"finalist": True} for row in early_rows([final], archive.limits)]
         found = [_cheapest(early, wish, archive) for wish in sorted(wishes[final.spec.key])]
         if experiment.search.target is not None:
             found.append(best_for_target(early, experiment.search.target))
@@ -102,4 +95,4 @@ def _cheapest(rows: Sequence[Row], accuracy: float, archive: Archive) -> int | N
     index = cheapest(rows, accuracy, cost_column(archive.cost))
     if index is not None or not rows:
         return index
-    return max(range(len(rows)), key=lambda i: rows[i]["accuracy_val"])
+    return most_accurate(rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,6 @@ from aebnas.searching.evaluation import Evaluation, StaticPoint
 from aebnas.searching.loop import Archive
 
 Row = dict[str, Any]
-BACKBONE_ID = "backbone"
 
 
 def point_row(evaluation: Evaluation, index: int, point: OperatingPoint) -> Row:
@@ -100,11 +99,11 @@ def front_rows(archive: Archive, limits: CostLimits, costs: Sequence[str]) -> li
     return [point_row(*found[i]) for i in best if i < len(found) and exits_early(found[i][2])]
 
 
-def early_rows(archive: Archive, limits: CostLimits) -> list[Row]:
+def early_rows(evaluations: Iterable[Evaluation], limits: CostLimits) -> list[Row]:
     """Return every point within the limits at which samples leave early, dominated ones too."""
     return [
         point_row(evaluation, index, point)
-        for evaluation in archive.evaluations.values()
+        for evaluation in evaluations
         for index, point in enumerate(evaluation.curve.points)
         if exits_early(point) and limits.allowed(evaluation, point)
     ]
@@ -128,8 +127,3 @@ def spec_of(row: Row) -> NetworkSpec:
 def network_key(row: Row) -> str:
     """Return the key of that network."""
     return spec_of(row).key
-
-
-def cost_column(name: str) -> str:
-    """Return the column that holds the mean of a cost."""
-    return f"{name}_mean"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +20,14 @@ from aebnas.export.gate import Gate, GatedExit
 from aebnas.files import write_json
 from aebnas.prepare import Prepared, prepare
 from aebnas.progress import Progress
-from aebnas.run import Run
+from aebnas.run import BACKBONE_ID, Run, cost_column
 from aebnas.run_folder import RunFolder
 from aebnas.searching.choice import CostLimits
 from aebnas.searching.evaluator import Evaluator
 from aebnas.searching.feasible import nothing_feasible
 from aebnas.searching.finalists import choose_finalists, eligible_rows, finalist_rows, retrain
 from aebnas.searching.loop import Archive, run_trials
-from aebnas.searching.rows import BACKBONE_ID, Row, cost_column, front_rows, network_key, static_row
+from aebnas.searching.rows import Row, front_rows, network_key, static_row
 from aebnas.searching.statics import retrain_truncated, truncated_rows
 from aebnas.searching.study import finished, open_study
 from aebnas.searching.timer import DeviceTimer
@@ -36,8 +35,6 @@ from aebnas.searching.verify import verify
 from aebnas.spaces.definition import SpaceDefinition, load_space
 from aebnas.spaces.genome import build_genome
 from aebnas.training.accelerator import pick_accelerator
-
-logger = logging.getLogger(__name__)
 
 
 def search(

@@ -17,8 +17,9 @@ from aebnas.export.package import update_costs
 from aebnas.prepare import Prepared
 from aebnas.progress import Progress
 from aebnas.rebuild import costs_of, export_row, rebuild
+from aebnas.run import BACKBONE_ID
 from aebnas.run_folder import RunFolder
-from aebnas.searching.rows import BACKBONE_ID, Row
+from aebnas.searching.rows import Row
 from aebnas.training.fit import logits_of
 
 # Test samples whose latency is measured, one at a time; the mean over more would hardly be steadier.

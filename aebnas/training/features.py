@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,6 @@ from aebnas.files import atomic_path, canonical_json, digest, write_atomic
 from aebnas.progress import Progress
 from aebnas.training.fit import EVALUATION_BATCH, to_device
 
-logger = logging.getLogger(__name__)
 SplitName = Literal["train", "validation"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation")
 GIB = 1 << 30
