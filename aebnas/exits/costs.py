@@ -1,9 +1,9 @@
-"""Mean costs of early exiting, from who leaves where."""
+"""Mean and tail costs of early exiting, from who leaves where."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,21 @@ CostOf = Callable[[Mask], NDArray[Any]]
 """Mask over the K branches (True = on) -> exit costs (n_costs, K+1), the final exit last; entries of branches that
 are off are ignored and may be nan."""
 
+# A tail is the cost that one sample in 20 may exceed: the 95 % quantile.
+_ONE_IN = 20
+
 
 class ExitCosts:
-    """The exit costs of every on/off mask, asked for once and checked."""
+    """The exit costs of every on/off mask, asked for once and checked, and how they become the costs of a point.
 
-    def __init__(self, cost_of: CostOf, branches: int) -> None:
+    A point's cost is the mean over its samples, but in the rows ``tails`` the 95 % quantile: the cost of the first exit
+    behind which at most 5 % of the samples go on.
+    """
+
+    def __init__(self, cost_of: CostOf, branches: int, tails: Sequence[int] = ()) -> None:
         self._cost_of = cost_of
         self._branches = branches
+        self._tails = tuple(tails)
         self._known: dict[Mask, Floats] = {}
         self.number = len(self[(False,) * branches])
 
@@ -36,17 +44,36 @@ class ExitCosts:
             self._known[mask] = self._checked(mask)
         return self._known[mask]
 
-    def mean(self, leaving: NDArray[np.integer[Any]], mask: Mask) -> Floats:
-        """Return the mean costs (n_costs, P) of points where ``leaving`` (P, K+1) samples leave at each exit."""
-        exits = [*np.flatnonzero(mask), self._branches]
-        samples = leaving.sum(axis=1)
-        left = samples - leaving.cumsum(axis=1).T
-        # Summed step by step between neighbouring exits, as the joint histogram does it: the same numbers to the last
-        # digit. Divided at the end, so that whole numbers (MACs) stay exact and equal costs compare as equal.
+    def start(self, mask: Mask, samples: int) -> Floats:
+        """Return ``samples`` times the costs (n_costs,) of points where all leave at the first exit of ``mask``."""
+        first = [*mask, True].index(True)
+        total: Floats = self[mask][:, first] * samples
+        return total
+
+    def advance(
+        self, total: Floats, passing: NDArray[np.integer[Any]], mask: Mask, exits: tuple[int, int], samples: int
+    ) -> Floats:
+        """Return ``total`` (n_costs, ...) when of ``samples`` the ``passing`` (...) go on from one exit to the next.
+
+        Summed step by step between neighbouring exits, and divided by the samples only at the end: whole numbers (MACs)
+        stay exact, and equal costs compare as equal.
+        """
+        here, there = exits
         costs = self[mask]
-        total = costs[:, exits[0], None] * samples
+        step = costs[:, there] - costs[:, here]
+        moved: Floats = total + passing * step.reshape(-1, *(1,) * passing.ndim)
+        for row in self._tails:
+            moved[row] = np.where(_ONE_IN * passing > samples, samples * costs[row, there], total[row])
+        return moved
+
+    def of_points(self, leaving: NDArray[np.integer[Any]], mask: Mask) -> Floats:
+        """Return the costs (n_costs, P) of points where ``leaving`` (P, K+1) samples leave at each exit."""
+        exits = [*np.flatnonzero(mask).tolist(), self._branches]
+        samples = int(leaving[0].sum())
+        left = samples - leaving.cumsum(axis=1).T
+        total = np.repeat(self.start(mask, samples)[:, None], len(leaving), axis=1)
         for here, there in itertools.pairwise(exits):
-            total = total + left[here] * (costs[:, there] - costs[:, here])[:, None]
+            total = self.advance(total, left[here], mask, (here, there), samples)
         mean: Floats = total / samples
         return mean
 

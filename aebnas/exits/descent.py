@@ -88,7 +88,7 @@ class CoordinateDescent:
         mean = np.empty((costs.number, size + 1))
         for rows in (slice(0, size), slice(size, size + 1)):
             if rows.start < rows.stop:
-                mean[:, rows] = costs.mean(leaving[rows], mask_of(choices[rows.start], self._sizes.tolist()))
+                mean[:, rows] = costs.of_points(leaving[rows], mask_of(choices[rows.start], self._sizes.tolist()))
         return Candidates(choices, leaving, correct, mean)
 
     def _leave_without(self, choice: Ints, branch: int) -> Ints:

@@ -55,7 +55,7 @@ class JointHistogram:
             on = [branch for branch in range(branches) if mask[branch]]
             if all(self._sizes[branch] for branch in on):
                 for index in self._blocks(on):
-                    right, mean = self._score(index, on, costs[mask])
+                    right, mean = self._score(index, mask, costs)
                     yield self._candidates(index, on, keep(right, mean), right, mean)
 
     def _blocks(self, on: Sequence[int]) -> Iterator[Index]:
@@ -69,15 +69,14 @@ class JointHistogram:
             index[on[0]] = slice(start, min(start + step, self._sizes[on[0]]))
             yield tuple(index)
 
-    def _score(self, index: Index, on: Sequence[int], costs: Floats) -> tuple[NDArray[np.int32], Floats]:
-        exits = [*on, len(self._sizes)]
-        total: Floats = costs[:, exits[0]] * self._samples
+    def _score(self, index: Index, mask: Mask, costs: ExitCosts) -> tuple[NDArray[np.int32], Floats]:
+        exits = [*np.flatnonzero(mask).tolist(), len(self._sizes)]
+        total = costs.start(mask, self._samples)
         for here, there in itertools.pairwise(exits):
-            step = costs[:, there] - costs[:, here]
             passing = self._passing[here][index[: here + 1]]
-            total = total[..., None] + passing * step.reshape(-1, *(1,) * passing.ndim)
+            total = costs.advance(total[..., None], passing, mask, (here, there), self._samples)
         total /= self._samples
-        return self._right[index].reshape(-1), total.reshape(len(costs), -1)
+        return self._right[index].reshape(-1), total.reshape(costs.number, -1)
 
     def _candidates(
         self, index: Index, on: Sequence[int], rows: NDArray[np.intp], right: NDArray[np.int32], mean: Floats

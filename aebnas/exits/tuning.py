@@ -32,6 +32,7 @@ def tune(
     grid: int = 20,
     grids: Sequence[NDArray[Any]] | None = None,
     max_cells: int = 4_000_000,
+    tails: Sequence[int] = (),
 ) -> Curve:
     """Return the curve of a network from what its exits say about every validation sample.
 
@@ -46,11 +47,14 @@ def tune(
         grid: Thresholds per branch.
         grids: Explicit thresholds per branch instead.
         max_cells: Limit of the joint histogram; it needs about 20 bytes per cell.
+        tails: Rows of the costs of which not the mean but the 95 % quantile over the samples counts.
 
     Raises:
         ValueError: the arrays do not fit each other, or there are no samples.
     """
-    values, parts = _search(confidences, correct, cost_of, nondominated, grid=grid, grids=grids, max_cells=max_cells)
+    values, parts = _search(
+        confidences, correct, cost_of, nondominated, grid=grid, grids=grids, max_cells=max_cells, tails=tails
+    )
     every = Candidates.join(parts)
     front = every.take(nondominated(every.correct, every.costs))
     front = front.take(thin(front.correct, front.costs, MAX_CURVE_POINTS))
@@ -66,6 +70,7 @@ def solve(
     grid: int = 20,
     grids: Sequence[NDArray[Any]] | None = None,
     max_cells: int = 4_000_000,
+    tails: Sequence[int] = (),
 ) -> OperatingPoint | None:
     """Return the point that meets ``target`` best among all that ``tune`` compares, None where none is allowed.
 
@@ -78,7 +83,9 @@ def solve(
         choice = target.choose(right / samples, mean)
         return np.array([] if choice is None else [choice], dtype=np.intp)
 
-    values, parts = _search(confidences, correct, cost_of, keep, grid=grid, grids=grids, max_cells=max_cells)
+    values, parts = _search(
+        confidences, correct, cost_of, keep, grid=grid, grids=grids, max_cells=max_cells, tails=tails
+    )
     every = Candidates.join(parts)
     best = keep(every.correct, every.costs)
     return _point(every, int(best[0]), values) if len(best) else None
@@ -89,6 +96,8 @@ def evaluate_thresholds(
     correct: NDArray[np.bool_],
     cost_of: CostOf,
     thresholds: Sequence[float | None],
+    *,
+    tails: Sequence[int] = (),
 ) -> OperatingPoint:
     """Return the operating point of given ``thresholds``, one per branch, None = off, on any samples.
 
@@ -104,7 +113,7 @@ def evaluate_thresholds(
     leaving = np.bincount(exits, minlength=len(correct))
     right = int(correct[exits, np.arange(len(exits))].sum())
     mask = tuple(threshold is not None for threshold in rounded)
-    mean = ExitCosts(cost_of, len(rounded)).mean(leaving[None], mask)
+    mean = ExitCosts(cost_of, len(rounded), tails).of_points(leaving[None], mask)
     shares = (leaving / len(exits)).tolist()
     return OperatingPoint(rounded, right / len(exits), tuple(shares), tuple(mean[:, 0].tolist()))
 
@@ -118,10 +127,11 @@ def _search(
     grid: int,
     grids: Sequence[NDArray[Any]] | None,
     max_cells: int,
+    tails: Sequence[int],
 ) -> tuple[list[Grid], Iterator[Candidates]]:
     _check(confidences, correct)
     correct = np.asarray(correct, dtype=np.bool_)
-    costs = ExitCosts(cost_of, len(confidences))
+    costs = ExitCosts(cost_of, len(confidences), tails)
     values = _grids(confidences, grids, grid)
     cells = float(np.prod([len(one) + 1.0 for one in values]))
     if cells > max_cells:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from aebnas.exits import histogram
 from aebnas.exits.grids import quantile_grid
+from aebnas.exits.policy import leave_at
 from aebnas.exits.tuning import Curve, Target, evaluate_thresholds, solve, tune
 
 LEVELS = [0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0, float("nan")]
@@ -257,3 +258,33 @@ def test_grids_that_do_not_fit_are_refused():
         tune(*arguments, grids=[np.array([np.inf])])
     with pytest.raises(ValueError, match="at least 1"):
         tune(*arguments, grid=0)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 90), st.integers(1, 3), st.sampled_from([1, 4_000_000]))
+@settings(max_examples=60, deadline=None)
+def test_a_tail_is_the_cost_that_one_sample_in_twenty_may_exceed(seed, samples, branches, max_cells):
+    generator = np.random.default_rng(seed)
+    confidences = generator.choice(np.float32([0.1, 0.4, 0.6, 0.9]), (branches, samples))
+    correct = generator.random((branches + 1, samples)) < 0.7
+    cost_of = additive_costs(branches, kinds=2)
+    curve = tune(confidences, correct, cost_of, max_cells=max_cells, tails=[1])
+    for point in curve.points:
+        mask = tuple(threshold is not None for threshold in point.thresholds)
+        exits = leave_at(confidences, point.thresholds)
+        # The smallest cost that at least 95 % of the samples do not exceed.
+        tail = np.sort(cost_of(mask)[1, exits])[(19 * samples + 19) // 20 - 1]
+        assert point.costs[1] == pytest.approx(tail)
+        assert point.costs[0] == pytest.approx(cost_of(mask)[0, exits].mean())
+        assert evaluate_thresholds(confidences, correct, cost_of, point.thresholds, tails=[1]) == point
+
+
+def test_a_curve_over_a_tail_misses_no_point():
+    generator = np.random.default_rng(3)
+    confidences = generator.choice(np.float32([0.2, 0.5, 0.8]), (2, 50))
+    correct = generator.random((3, 50)) < 0.7
+    cost_of = additive_costs(2, kinds=2)
+    points = []
+    for thresholds in itertools.product([*np.float32([0.2, 0.5, 0.8]).tolist(), None], repeat=2):
+        point = evaluate_thresholds(confidences, correct, cost_of, thresholds, tails=[0])
+        points.append((round(point.accuracy * 50), tuple(round(cost * 50) for cost in point.costs)))
+    assert as_whole_numbers(tune(confidences, correct, cost_of, tails=[0]), 50) == front_by_hand(points)
