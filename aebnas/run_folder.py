@@ -28,6 +28,7 @@ FREE_KEYS = (
     ("search", "timeout"),
     ("search", "finalists"),
     ("search", "accuracy_drop"),
+    ("search", "limits"),
     ("data", "path"),
     ("data", "data_dir"),
     ("backbone", "checkpoint"),
@@ -182,7 +183,11 @@ def _comparable(experiment: Experiment, space: SpaceDefinition, profile: Hardwar
     for block, key in FREE_KEYS:
         values[block].pop(key)
     values["space"] = space.model_dump(mode="json", exclude={"description"})
-    values["device"] = profile.model_dump(mode="json", include={"provider", "threads", "connection"})
+    device = profile.model_dump(
+        mode="json", include={"provider", "provider_options", "threads", "affinity", "precision"}
+    )
+    # ssh's own options may change: they say how the device is reached, not which it is.
+    values["device"] = {**device, "connection": profile.place}
     return values
 
 

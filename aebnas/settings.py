@@ -30,6 +30,8 @@ _PLAINLY = {
     "missing": "is missing",
 }
 S = TypeVar("S", bound=Settings)
+# A key that takes several forms tells them apart by tags that begin so; they are no keys and stay out of messages.
+FORM = "form:"
 
 
 def parse_settings(kind: type[S], values: Any, *, source: str, error: type[InputError] = InputError) -> S:
@@ -61,7 +63,7 @@ def read_yaml(path: Path, *, error: type[InputError] = InputError) -> Any:
 
 def _first_problem(kind: type[Settings], problem: ValidationError) -> str:
     first = problem.errors()[0]
-    location = [str(part) for part in first["loc"]]
+    location = [part for part in map(str, first["loc"]) if not part.startswith(FORM)]
     key = ".".join(location)
     if first["type"] == "extra_forbidden":
         return unknown_name("key", key, _sibling_keys(kind, location))
@@ -79,9 +81,16 @@ def _sibling_keys(kind: type[Settings], location: list[str]) -> list[str]:
     fields, prefix = kind.model_fields, location[:-1]
     for part in prefix:
         annotation = fields[part].annotation if part in fields else None
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        inner = next((o for o in options if isinstance(o, type) and issubclass(o, Settings)), None)
+        inner = _settings_in(annotation)
         if inner is None:
             return []
         fields = inner.model_fields
     return [".".join([*prefix, name]) for name, field in fields.items() if not field.exclude]
+
+
+def _settings_in(annotation: Any) -> type[Settings] | None:
+    """Return the settings block that ``annotation`` is, or offers among other forms."""
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return annotation
+    found = (_settings_in(option) for option in getattr(annotation, "__args__", ()))
+    return next((inner for inner in found if inner is not None), None)

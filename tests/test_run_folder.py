@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from aebnas.devices.profile import HardwareProfile, Limits, load_profile
+from aebnas.devices.profile import HardwareProfile, Limits, SshConnection, load_profile
 from aebnas.errors import RunError
 from aebnas.experiment import Experiment
 from aebnas.run_folder import RunFolder
@@ -113,7 +113,11 @@ def test_an_edited_space_is_refused_by_the_key_that_differs(resumed, folder, edi
     [
         ({"threads": 2}, "device.threads"),
         ({"provider": "CUDAExecutionProvider"}, "device.provider"),
+        ({"provider_options": {"level": 1}}, "device.provider_options.level"),
+        ({"affinity": (3,)}, "device.affinity"),
+        ({"precision": "int8"}, "device.precision"),
         ({"connection": "none"}, "device.connection"),
+        ({"connection": SshConnection(ssh="pi@pi5")}, "device.connection"),
     ],
 )
 def test_an_edited_profile_is_refused_by_the_key_that_differs(resumed, folder, edit, key):
@@ -130,6 +134,15 @@ def test_limits_and_words_of_a_profile_may_change_and_the_last_ones_are_kept(res
     resumed(profile=edit)
     profile = HardwareProfile(name="mine", description="d", connection="local").model_copy(update=edit)
     assert folder.profile() == profile
+
+
+def test_the_way_to_a_device_may_change(folder):
+    for port in ("22", "2222"):
+        at = SshConnection(ssh="pi@pi5", command=("ssh", "-p", port))
+        folder.start(
+            Experiment(), SpaceDefinition(**SPACE), HardwareProfile(name="mine", description="d", connection=at)
+        )
+    assert folder.profile().connection == at
 
 
 def test_choices_keep_the_order_in_which_the_study_knows_them(resumed, folder):

@@ -78,7 +78,7 @@ def test_the_key_follows_the_graph_and_the_profile():
     others = [
         latency_key(identity_model((3,)), profile),
         latency_key(identity_model((2,)), profile.model_copy(update={"threads": 2})),
-        latency_key(identity_model((2,)), profile.model_copy(update={"name": "b"})),
+        latency_key(identity_model((2,)), profile.model_copy(update={"connection": "none"})),
         latency_key(identity_model((2,)), profile.model_copy(update={"provider": "CUDAExecutionProvider"})),
     ]
     assert len({key, *others}) == 5
