@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -118,11 +119,14 @@ def test_what_runs_on_the_target_names_no_torch(where):
             assert not {module.split(".")[0] for module in imports(path)} & {"torch", "thop"}, path
 
 
-def test_measuring_is_self_contained():
-    """One file, to be copied to a bare target: standard library, numpy and onnxruntime."""
-    modules = {module.split(".")[0] for module in imports(PACKAGE / "devices" / "measure.py")}
-    assert "aebnas" not in modules
-    assert modules & HEAVY == {"numpy", "onnxruntime"}
+def test_what_is_copied_to_the_target_is_self_contained():
+    """Standard library, numpy, onnxruntime and itself; and syntax that Python 3.8 reads."""
+    for path in sources(PACKAGE / "devices" / "target"):
+        ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 8))
+        own = {module for module in imports(path) if module.split(".")[0] == "aebnas"}
+        assert all(module.startswith("aebnas.devices.target.") for module in own), path
+        others = {module.split(".")[0] for module in imports(path)} - {"aebnas", "numpy", "onnxruntime"}
+        assert others <= sys.stdlib_module_names, path
 
 
 def test_the_public_names_are_all_there():

@@ -1,7 +1,4 @@
-"""Latency of ONNX blocks on the machine this runs on.
-
-Self-contained on purpose: standard library, numpy and onnxruntime only, so that the file works on a bare target.
-"""
+"""Latency of ONNX blocks on the machine this runs on."""
 
 from __future__ import annotations
 
@@ -11,24 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
-from onnxruntime.capi import onnxruntime_pybind11_state as _state
 
-# onnxruntime's exceptions share no base class of their own.
-RUNTIME_ERRORS: tuple[type[Exception], ...] = (
-    RuntimeError,
-    *(kind for kind in vars(_state).values() if isinstance(kind, type) and issubclass(kind, Exception)),
-)
+from aebnas.devices.target.session import RUNTIME_ERRORS, open_session, random_feeds
 
-_DTYPES: dict[str, type[np.generic]] = {
-    "tensor(float)": np.float32,
-    "tensor(double)": np.float64,
-    "tensor(float16)": np.float16,
-    "tensor(int64)": np.int64,
-    "tensor(int32)": np.int32,
-    "tensor(uint8)": np.uint8,
-    "tensor(bool)": np.bool_,
-}
 _MIN_ROUNDS = 5
 
 
@@ -44,31 +26,6 @@ class Measurement:
     median_ms: float
     p95_ms: float
     runs: int
-
-
-def open_session(
-    model: bytes, *, threads: int, provider: str = "CPUExecutionProvider", batch: int | None = None
-) -> ort.InferenceSession:
-    """Open ``model`` as it is measured and as it is deployed: pinned threads, sequential execution, no warnings.
-
-    Args:
-        model: A serialised ONNX model.
-        threads: Threads inside one operator.
-        provider: An onnxruntime execution provider; the CPU takes the nodes it does not support.
-        batch: Fixes the dimension that is called ``batch``, so that shapes are known when the graph is optimised.
-
-    Raises:
-        One of ``RUNTIME_ERRORS`` when onnxruntime cannot load the model.
-    """
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = 3
-    if batch is not None:
-        options.add_free_dimension_override_by_name("batch", batch)
-    providers = list(dict.fromkeys([provider, "CPUExecutionProvider"]))
-    return ort.InferenceSession(model, sess_options=options, providers=providers)
 
 
 def measure_blocks(
@@ -126,20 +83,9 @@ def _prepare(name: str, model: bytes, threads: int, provider: str) -> Callable[[
         session = open_session(model, threads=threads, provider=provider, batch=1)
     except RUNTIME_ERRORS as error:
         raise BlockError(f"onnxruntime cannot load block {name!r}: {error}") from error
-    feeds = _random_feeds(session)
+    feeds = random_feeds(session)
     outputs = [output.name for output in session.get_outputs()]
     return lambda: session.run(outputs, feeds)
-
-
-def _random_feeds(session: ort.InferenceSession) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(0)
-    feeds = {}
-    for node in session.get_inputs():
-        shape = [size if isinstance(size, int) else 1 for size in node.shape]
-        dtype = _DTYPES.get(node.type, np.float32)
-        is_float = np.issubdtype(dtype, np.floating)
-        feeds[node.name] = (rng.standard_normal(shape) if is_float else np.zeros(shape)).astype(dtype)
-    return feeds
 
 
 def _warm_up(name: str, call: Callable[[], Any], runs: int) -> None:

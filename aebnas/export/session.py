@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import onnxruntime as ort
 
-from aebnas.devices.measure import RUNTIME_ERRORS, open_session
+from aebnas.devices.target.session import RUNTIME_ERRORS, ProviderRefused, open_session
 from aebnas.errors import InputError, ProfileError, RunError
 from aebnas.export.manifest import (
     BACKBONE,
@@ -176,6 +176,8 @@ class EarlyExitSession:
             model = read_model(self._folder, name, self._manifest)
             try:
                 session = open_session(model, threads=self._threads, provider=self._provider, batch=batch)
+            except ProviderRefused as error:
+                raise ProfileError(f"{error}: choose another provider") from error
             except RUNTIME_ERRORS as error:
                 raise RunError(f"{self._folder / name} cannot be loaded ({error}): export the network again") from error
             self._sessions[key] = session
