@@ -98,7 +98,7 @@ def share_threads(threads: int) -> bool:
 def random_feeds(session: ort.InferenceSession) -> dict[str, np.ndarray]:
     """Return an array for every input of ``session``: normal for floats, zeros for others, 1 for open dimensions."""
     rng = np.random.default_rng(0)
-    feeds = {}
+    feeds: dict[str, np.ndarray] = {}
     for node in session.get_inputs():
         shape = [size if isinstance(size, int) else 1 for size in node.shape]
         dtype = _DTYPES.get(node.type, np.float32)
