@@ -10,6 +10,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from aebnas.export.graphs import merged_opsets, renamed
+
 INPUT = "input"
 OUTPUTS = ("label", "exit", "confidence", "logits")
 
@@ -38,9 +40,9 @@ class _Body:
     def inline(self, block: onnx.ModelProto, prefix: str, source: str) -> list[str]:
         """Copy ``block`` in, reading ``source``; return the names of its outputs."""
         names = {block.graph.input[0].name: source}
-        renamed = _renamed(block.graph, prefix, names)
-        self.nodes.extend(renamed.node)
-        self.weights.extend(renamed.initializer)
+        part = renamed(block.graph, prefix, names)
+        self.nodes.extend(part.node)
+        self.weights.extend(part.initializer)
         return [names[output.name] for output in block.graph.output]
 
     def add(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> None:
@@ -89,7 +91,7 @@ def assemble(stages: Sequence[Stage], final: onnx.ModelProto) -> onnx.ModelProto
         graph,
         producer_name="aebnas",
         ir_version=max(block.ir_version for block in blocks),
-        opset_imports=_merged_opsets(blocks),
+        opset_imports=merged_opsets(blocks),
     )
     onnx.checker.check_model(model, full_check=True)
     return model
@@ -135,30 +137,3 @@ def _level(body: _Body, stages: Sequence[Stage], final: onnx.ModelProto, number:
 
 def _exit_number(number: int) -> onnx.TensorProto:
     return numpy_helper.from_array(np.array([number], dtype=np.int64))
-
-
-def _renamed(graph: onnx.GraphProto, prefix: str, names: dict[str, str]) -> onnx.GraphProto:
-    """Return a copy of ``graph`` with ``prefix`` before every name that is not in ``names``, which learns them all."""
-    copy = onnx.GraphProto()
-    copy.CopyFrom(graph)
-    del copy.value_info[:]
-    for value in [*copy.input, *copy.initializer, *copy.output]:
-        value.name = names.setdefault(value.name, prefix + value.name)
-    for index, node in enumerate(copy.node):
-        node.name = f"{prefix}{node.name or f'{node.op_type}_{index}'}"
-        for side in (node.input, node.output):
-            # An empty name stands for an optional input or output that is left out.
-            side[:] = [names.setdefault(name, prefix + name) if name else name for name in side]
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                attribute.g.CopyFrom(_renamed(attribute.g, prefix, names))
-    return copy
-
-
-def _merged_opsets(blocks: Sequence[onnx.ModelProto]) -> list[onnx.OperatorSetIdProto]:
-    versions: dict[str, int] = {}
-    for block in blocks:
-        for entry in block.opset_import:
-            if versions.setdefault(entry.domain, entry.version) != entry.version:
-                raise ValueError(f"blocks were exported with different opsets of domain {entry.domain!r}")
-    return [helper.make_opsetid(domain, version) for domain, version in versions.items()]
