@@ -12,9 +12,11 @@ from pydantic import ConfigDict, Field, SkipValidation, field_validator, model_v
 from torch import nn
 
 from aebnas.backbones.settings import BackboneSettings
+from aebnas.costs.kinds import COSTS, LATENCY
 from aebnas.data.load import DATASETS
 from aebnas.data.settings import DataSettings
 from aebnas.data.splits import DataBundle
+from aebnas.devices.profile import Limits
 from aebnas.errors import ExperimentError
 from aebnas.exits.confidence import CONFIDENCES
 from aebnas.registry import Registry, unknown_name
@@ -25,7 +27,6 @@ from aebnas.training.objective import WEIGHTINGS
 from aebnas.training.regimes import REGIMES
 from aebnas.training.settings import BackboneFitSettings, RegimeSettings
 
-COSTS = ("macs", "latency_ms")
 SAMPLERS = ("nsga2", "tpe", "nsga3", "gp", "random")
 CUSTOM = "custom"
 EMBEDDED = "digits"
@@ -43,10 +44,17 @@ class AttachSettings(Settings):
 class TargetSettings(Settings):
     """A wish for one cost."""
 
-    cost: Literal["macs", "latency_ms"] = "latency_ms"
-    value: float = Field(gt=0, description="MACs, or milliseconds")
+    cost: str = Field(default=LATENCY, description=", ".join(COSTS))
+    value: float = Field(gt=0, description="in the cost's unit: MACs, ms, mJ, MiB")
     rule: Literal["at-most", "two-sided"] = "at-most"
     min_accuracy: float | None = Field(default=None, ge=0, le=1, description="floor of the validation accuracy, 0 to 1")
+
+    @field_validator("cost")
+    @classmethod
+    def _known_cost(cls, name: str) -> str:
+        if name not in COSTS:
+            raise ValueError(unknown_name("cost", name, COSTS))
+        return name
 
 
 class SearchSettings(Settings):
@@ -56,8 +64,11 @@ class SearchSettings(Settings):
     timeout: float | None = Field(default=None, gt=0, description="seconds after which no trial starts")
     sampler: Literal["nsga2", "tpe", "nsga3", "gp", "random"] = "nsga2"
     population: int = Field(default=16, ge=2, description="of nsga2 and nsga3")
-    objectives: tuple[str, ...] = Field(default=("accuracy", "latency_ms"), description="accuracy, macs, latency_ms")
+    objectives: tuple[str, ...] = Field(
+        default=("accuracy", LATENCY), description=f"accuracy and any of {', '.join(COSTS)}"
+    )
     target: TargetSettings | None = None
+    limits: Limits = Field(default=Limits(), description="beside those of the device; where both limit, these count")
     grid: int = Field(default=20, ge=2, le=200, description="thresholds per exit that are compared")
     finalists: int = Field(default=4, ge=1, description="front points that are retrained, measured and scored on test")
     accuracy_drop: float = Field(
@@ -75,7 +86,7 @@ class SearchSettings(Settings):
             if name not in known:
                 raise ValueError(unknown_name("objective", name, known))
         if "accuracy" not in names or len(set(names)) != len(names) or len(names) < 2:
-            raise ValueError("name accuracy and at least one of macs, latency_ms, each once")
+            raise ValueError(f"name accuracy and at least one of {', '.join(COSTS)}, each once")
         return names
 
     @property

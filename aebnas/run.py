@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from aebnas.costs.kinds import COSTS, KINDS
 from aebnas.errors import RunError, RunFailed
 from aebnas.exits.curve import Target
 from aebnas.experiment import Experiment, TargetSettings
@@ -36,12 +37,13 @@ COLUMNS = (
     "exit_shares",
     "accuracy_val",
     "accuracy_test",
-    "macs_mean",
-    "latency_ms_mean",
-    "latency_ms_measured",
+    *(kind.column for kind in KINDS),
+    "latency_ms_low",
+    "latency_ms_high",
+    *(kind.measured for kind in KINDS if kind.measured is not None),
     "backbone_ms_measured",
     "speedup_measured",
-    "model_mib",
+    "energy_source",
 )
 BACKBONE_ID = "backbone"
 # The best that is known of a cost first.
@@ -222,8 +224,8 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def cost_column(name: str) -> str:
-    """Return the column that holds the mean of a cost."""
-    return f"{name}_mean"
+    """Return the column that holds what is predicted of a cost."""
+    return COSTS[name].column
 
 
 def most_accurate(rows: Sequence[Mapping[str, Any]]) -> int:

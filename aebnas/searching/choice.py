@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from aebnas.costs.model import MACS
+from aebnas.costs.kinds import BY_LIMIT, COSTS
 from aebnas.devices.profile import Limits
 from aebnas.exits.curve import Curve, OperatingPoint, Target
 from aebnas.experiment import SearchSettings
@@ -18,15 +18,15 @@ _ACCURACY_SCALE = 0.05
 
 @dataclass(frozen=True)
 class CostLimits:
-    """Upper limits of mean costs by name, from the hardware profile."""
+    """Upper limits of costs by name, each in its cost's own unit."""
 
     limits: Mapping[str, float]
 
     @classmethod
-    def of(cls, profile: Limits) -> CostLimits:
-        """Take those of ``profile`` that are mean costs; a model's size is checked when it is exported."""
-        named = {"latency_ms": profile.latency_ms, "macs": None if profile.macs_m is None else profile.macs_m * 1e6}
-        return cls({name: limit for name, limit in named.items() if limit is not None})
+    def of(cls, *limits: Limits) -> CostLimits:
+        """Take the limits of a hardware profile and of an experiment; of the same key, the last one counts."""
+        named = {key: value for one in limits for key, value in one.model_dump().items() if value is not None}
+        return cls({kind.name: named[key] * kind.scale for key, kind in BY_LIMIT.items() if key in named})
 
     def violations(self, evaluation: Evaluation, point: OperatingPoint) -> list[float]:
         """Return cost / limit - 1 for every limit: above 0 is infeasible."""
@@ -41,10 +41,9 @@ class CostLimits:
         return all(static.costs[name] <= limit for name, limit in self.limits.items())
 
     def __str__(self) -> str:
-        # As the profile's keys say it: MACs in millions.
-        keys = {name: ("macs_m", 1e6) if name == MACS else (name, 1.0) for name in self.limits}
-        named = {keys[name][0]: limit / keys[name][1] for name, limit in self.limits.items()}
-        return ", ".join(f"{name} <= {limit:g}" for name, limit in named.items())
+        # As the keys of limits say it: MACs in millions.
+        kinds = {COSTS[name]: limit for name, limit in self.limits.items()}
+        return ", ".join(f"{kind.limit} <= {limit / kind.scale:g}" for kind, limit in kinds.items())
 
 
 def choose_point(

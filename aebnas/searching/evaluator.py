@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from aebnas.branches.spec import BranchSpec, NetworkSpec
-from aebnas.costs.model import CostModel, NetworkCosts
+from aebnas.costs.model import CostModel
+from aebnas.costs.network import NetworkCosts
 from aebnas.errors import BackboneError, BranchError, InputError, MeasurementError, TrainingError
 from aebnas.exits.confidence import build_confidence
 from aebnas.exits.curve import Curve, OperatingPoint, Target
@@ -149,12 +150,13 @@ class Evaluator:
         def cost_of(mask: tuple[bool, ...]) -> npt.NDArray[np.float64]:
             return costs.exit_costs(mask)[wanted]
 
-        points = tune(confidences, correct, cost_of, grid=settings.grid).points
+        tails = [wanted.index(row) for row in costs.tails if row in wanted]
+        points = tune(confidences, correct, cost_of, grid=settings.grid, tails=tails).points
         if settings.target is not None and settings.target.rule == "two-sided":
             # A point below the target may lose to a dominated one nearer to it, which no curve holds.
             wish = settings.target
             target = Target(wish.value, wish.rule, list(names).index(wish.cost), wish.min_accuracy)
-            met = solve(confidences, correct, cost_of, target, grid=settings.grid)
+            met = solve(confidences, correct, cost_of, target, grid=settings.grid, tails=tails)
             points = points if met is None or met in points else (*points, met)
         return Curve(tuple(dataclasses.replace(point, costs=_mean_costs(point, costs)) for point in points))
 
@@ -249,5 +251,4 @@ class Evaluator:
 
 def _mean_costs(point: OperatingPoint, costs: NetworkCosts) -> tuple[float, ...]:
     mask = [threshold is not None for threshold in point.thresholds]
-    exit_costs = np.nan_to_num(costs.exit_costs(mask))
-    return tuple(float(value) for value in exit_costs @ np.array(point.exit_shares))
+    return tuple(map(float, costs.mean(mask, point.exit_shares)))

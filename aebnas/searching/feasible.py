@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aebnas.costs.model import MACS
+from aebnas.costs.kinds import COSTS
 from aebnas.searching.loop import Archive
 
 
@@ -19,9 +19,7 @@ def nothing_feasible(archive: Archive) -> str:
             over = dict(zip(archive.limits.limits, archive.limits.violations(evaluation, point), strict=True))
             if over and (nearest is None or max(over.values()) < nearest[0]):
                 worst = max(over, key=lambda name: over[name])
-                # As the profile's key says it: MACs in millions.
-                key, unit = ("macs_m", 1e6) if worst == MACS else (worst, 1.0)
-                limit = archive.limits.limits[worst] / unit
+                key, limit = COSTS[worst].limit, archive.limits.limits[worst] / COSTS[worst].scale
                 nearest = (
                     over[worst],
                     f"{key} {limit * (1 + over[worst]):.4g} against a limit of {limit:.4g}, at "

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aebnas.branches.spec import BranchSpec, NetworkSpec
+from aebnas.costs.kinds import KINDS
 from aebnas.exits.curve import OperatingPoint
 from aebnas.exits.dominance import nondominated
 from aebnas.searching.choice import CostLimits
@@ -31,12 +32,7 @@ def point_row(evaluation: Evaluation, index: int, point: OperatingPoint) -> Row:
         "exit_shares": list(point.exit_shares),
         "accuracy_val": point.accuracy,
         "accuracy_test": None,
-        "macs_mean": evaluation.cost(point, "macs"),
-        "latency_ms_mean": evaluation.cost(point, "latency_ms") if "latency_ms" in evaluation.cost_names else None,
-        "latency_ms_measured": None,
-        "backbone_ms_measured": None,
-        "speedup_measured": None,
-        "model_mib": None,
+        **_costs(dict(zip(evaluation.cost_names, point.costs, strict=True))),
         "weights": dict(evaluation.weights),
     }
 
@@ -61,15 +57,17 @@ def static_row(
         "exit_shares": [1.0],
         "accuracy_val": static.accuracy,
         "accuracy_test": None,
-        "macs_mean": static.costs["macs"],
-        "latency_ms_mean": static.costs.get("latency_ms"),
-        "latency_ms_measured": None,
-        "backbone_ms_measured": None,
-        "speedup_measured": None,
-        "model_mib": None,
+        **_costs(static.costs),
         "weights": dict(weights or {"branches": []}),
         "cut": cut,
     }
+
+
+def _costs(costs: Mapping[str, float]) -> Row:
+    """Return the columns of all kinds of cost: what is predicted, and None for what is not known or measured yet."""
+    predicted = {kind.column: costs.get(kind.name) for kind in KINDS}
+    measured = {kind.measured: None for kind in KINDS if kind.measured is not None}
+    return {**predicted, **measured, "backbone_ms_measured": None, "speedup_measured": None}
 
 
 def front_rows(archive: Archive, limits: CostLimits, costs: Sequence[str]) -> list[Row]:

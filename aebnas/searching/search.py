@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from aebnas.costs.model import LATENCY, CostModel
+from aebnas.costs.kinds import COSTS
+from aebnas.costs.model import CostModel
 from aebnas.devices.local import LocalDevice
 from aebnas.devices.profile import HardwareProfile, load_profile
 from aebnas.devices.store import LatencyStore
@@ -136,10 +137,10 @@ class _Search:
         Run.write_front(folder, rows)
 
     def _costs(self, prepared: Prepared) -> CostModel:
-        timer = None
+        device = None
         if self.profile.connection == "local":
-            store = LatencyStore(self.folder.latency)
-            timer = DeviceTimer(LocalDevice(self.profile, store), prepared.data.input_shape)
+            device = LocalDevice(self.profile, LatencyStore(self.folder.latency))
+        timer = DeviceTimer(device, prepared.data.input_shape)
         gate = Gate(build_confidence(self.experiment.confidence))
         model = CostModel(prepared.backbone, lambda branch: GatedExit(branch, gate), timer)
         if model.missed_macs:
@@ -185,13 +186,14 @@ class _Search:
 
 
 def _limits(experiment: Experiment, profile: HardwareProfile) -> CostLimits:
-    limits = CostLimits.of(profile.limits)
+    limits = CostLimits.of(profile.limits, experiment.search.limits)
     if profile.connection == "none":
         target = experiment.search.target
-        wanted = [*experiment.search.objectives, *limits.limits, *([target.cost] if target else [])]
-        if LATENCY in wanted:
-            raise ExperimentError(
-                f"device {profile.name!r} cannot be measured from here, so latency_ms can be no objective, target or "
-                "limit: set search.objectives to [accuracy, macs], or use --device local"
-            )
+        wanted = [*experiment.search.cost_objectives, *limits.limits, *([target.cost] if target else [])]
+        for name in wanted:
+            if COSTS[name].device:
+                raise ExperimentError(
+                    f"device {profile.name!r} cannot be measured from here, so {name} can be no objective, target or "
+                    "limit: set search.objectives to [accuracy, macs], or use --device local"
+                )
     return limits

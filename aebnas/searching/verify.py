@@ -62,7 +62,7 @@ def verify(
                 continue
             measured = evaluate_export(out, inputs, labels) if profile.connection == "local" else None
             accuracy = _accuracy(row, cache[key], test.labels)
-            done.append({**row, "accuracy_test": accuracy, "model_mib": size_mib, **_measured(row, measured)})
+            done.append({**row, "accuracy_test": accuracy, "model_mib_measured": size_mib, **_measured(row, measured)})
             update_costs(out, costs_of(done[-1]))
     return done
 

@@ -8,10 +8,12 @@ import torch
 from torch import nn
 
 from aebnas.backbones.cut import cut_backbone
-from aebnas.branches.build import build_branch
+from aebnas.branches.build import Branch, build_branch
 from aebnas.branches.spec import BranchSpec, PartSpec
+from aebnas.costs.blocks import Block, Figures, ForcedPath
 from aebnas.costs.macs import count_macs
 from aebnas.costs.model import CostModel
+from aebnas.costs.overhead import Overhead
 from aebnas.errors import BranchError
 
 OVERHEAD_MS = 1.0
@@ -25,20 +27,55 @@ class Gated(nn.Module):
         self.exit = exit_
 
 
-class FakeTimer:
-    """Blocks take a made-up time that tells them apart, all of it exact in binary."""
+SIZE_MIB, MEMORY_MIB, POWER = 0.5, 0.25, 2.0
 
-    def __init__(self) -> None:
+
+class FakeTimer:
+    """Blocks take a made-up time that tells them apart, all of it exact in binary; whole graphs take some more."""
+
+    active_w = None
+
+    def __init__(self, *, energy: bool = False, memory: bool = False, scale: float = 1.0, gate_ms: float = 0.0) -> None:
         self.calls: list[tuple[str, ...]] = []
+        self.forced: list[ForcedPath] = []
+        self.energy, self.memory, self.scale, self.gate_ms = energy, memory, scale, gate_ms
+        self.segments: list[nn.Module] = []
 
     def overhead_ms(self) -> float:
         return OVERHEAD_MS
 
-    def latencies_ms(self, blocks):
+    def blocks(self, blocks):
         self.calls.append(tuple(blocks))
-        return {name: OVERHEAD_MS + self._beyond_ms(name, block) for name, block in blocks.items()}
+        return {name: self.figures(OVERHEAD_MS + self.beyond_ms(name, block)) for name, block in blocks.items()}
 
-    def _beyond_ms(self, name, block) -> float:
+    def figures(self, time_ms: float) -> Figures:
+        return Figures(
+            SIZE_MIB,
+            latency_ms=time_ms,
+            median_ms=time_ms,
+            memory_mib=MEMORY_MIB if self.memory else None,
+            energy_mj=POWER * time_ms if self.energy else None,
+        )
+
+    def paths(self, paths):
+        self.forced += paths.values()
+        return {name: self.figures(self.whole_ms(path)) for name, path in paths.items()}
+
+    def whole_ms(self, path: ForcedPath) -> float:
+        parts = [part for stage in path.stages[: path.exit + 1] for part in stage]
+        parts += [path.final] if path.exit == len(path.stages) else []
+        gates = min(path.exit + 1, len(path.stages))
+        return OVERHEAD_MS + self.scale * sum(map(self.alone_ms, parts)) + self.gate_ms * gates
+
+    def alone_ms(self, block: Block) -> float:
+        """Return what a block of a whole graph takes alone: by its module, for there it has no name."""
+        if isinstance(block.module, Gated) and isinstance(block.module.exit, Branch):
+            return branch_ms(block.module.exit) + GATE_MS
+        gated = isinstance(block.module, Gated)
+        numbers = [self.segments.index(segment) for segment in (block.module.exit if gated else block.module)]
+        return span_ms(numbers[0] - 1, numbers[-1]) + GATE_MS * gated
+
+    def beyond_ms(self, name, block) -> float:
         kind, *numbers = name.split()
         gated = isinstance(block.module, Gated)
         # What lies between exits, and the static backbone, give no label and confidence; every exit does.
@@ -106,8 +143,9 @@ def by_hand(mask) -> np.ndarray:
 @pytest.mark.parametrize("mask", MASKS)
 def test_exit_costs_are_sums_of_what_runs(backbone, mask):
     costs = CostModel(backbone, Gated, FakeTimer()).network(SPECS)
-    assert costs.names == ("macs", "latency_ms")
-    np.testing.assert_array_equal(costs.exit_costs(mask), by_hand(mask))
+    assert costs.names == ("macs", "latency_ms", "latency_p95_ms", "model_mib")
+    np.testing.assert_array_equal(costs.exit_costs(mask)[:2], by_hand(mask))
+    np.testing.assert_array_equal(costs.exit_costs(mask)[2], by_hand(mask)[1])
 
 
 @pytest.mark.parametrize("mask", MASKS)
@@ -121,11 +159,12 @@ def test_an_exit_that_is_off_costs_what_a_network_without_it_costs(backbone, mas
 
 def test_nothing_on_is_the_static_backbone_and_its_gate(backbone):
     model = CostModel(backbone, Gated, FakeTimer())
-    np.testing.assert_array_equal(model.backbone, [sum(SEGMENT_MACS), OVERHEAD_MS + span_ms(-1, END)])
-    expected = [sum(SEGMENT_MACS), OVERHEAD_MS + span_ms(-1, END) + GATE_MS]
+    alone_ms = OVERHEAD_MS + span_ms(-1, END)
+    np.testing.assert_array_equal(model.backbone, [sum(SEGMENT_MACS), alone_ms, alone_ms, SIZE_MIB])
+    expected = [sum(SEGMENT_MACS), alone_ms + GATE_MS, alone_ms + GATE_MS, SIZE_MIB]
     np.testing.assert_array_equal(model.network(SPECS).exit_costs([False] * 3)[:, -1], expected)
     np.testing.assert_array_equal(model.network(()).exit_costs(()), np.array([expected]).T)
-    np.testing.assert_array_equal(model.overhead, [0.0, OVERHEAD_MS])
+    assert model.overhead == Overhead(OVERHEAD_MS)
 
 
 def test_costs_are_composed_of_spans_gated_ends_and_gated_branches(backbone):
@@ -133,11 +172,11 @@ def test_costs_are_composed_of_spans_gated_ends_and_gated_branches(backbone):
     assert set(costs.spans) == set(itertools.combinations(range(-1, END), 2))
     assert set(costs.ends) == set(range(-1, END))
     for (start, stop), span in costs.spans.items():
-        np.testing.assert_array_equal(span, [sum(SEGMENT_MACS[start + 1 : stop + 1]), span_ms(start, stop)])
+        assert (span.macs, span.beyond_ms) == (sum(SEGMENT_MACS[start + 1 : stop + 1]), span_ms(start, stop))
     for start, end in costs.ends.items():
-        np.testing.assert_array_equal(end, [sum(SEGMENT_MACS[start + 1 :]), span_ms(start, END) + GATE_MS])
+        assert (end.macs, end.beyond_ms) == (sum(SEGMENT_MACS[start + 1 :]), span_ms(start, END) + GATE_MS)
     for branch, macs, ms in zip(costs.branches, BRANCH_MACS, BRANCH_MS, strict=True):
-        np.testing.assert_array_equal(branch, [macs, ms + GATE_MS])
+        assert (branch.macs, branch.beyond_ms) == (macs, ms + GATE_MS)
 
 
 @pytest.mark.parametrize("exit_", [0, 1, 2])
@@ -147,16 +186,17 @@ def test_a_truncated_network_has_its_gate_and_no_earlier_exits(backbone, exit_):
         sum(SEGMENT_MACS[: exit_ + 1]) + BRANCH_MACS[exit_],
         OVERHEAD_MS + span_ms(-1, exit_) + BRANCH_MS[exit_] + GATE_MS,
     ]
-    np.testing.assert_array_equal(costs.truncated(exit_), expected)
-    # The same as leaving there with everything else switched off.
+    np.testing.assert_array_equal(costs.truncated(exit_)[:2], expected)
+    # The same as leaving there with everything else switched off, but for a file without what lies behind.
     alone = costs.exit_costs([number == exit_ for number in range(3)])[:, exit_]
-    np.testing.assert_array_equal(costs.truncated(exit_), alone)
+    np.testing.assert_array_equal(costs.truncated(exit_)[:3], alone[:3])
+    assert (costs.truncated(exit_)[3], alone[3]) == (2 * SIZE_MIB, 3 * SIZE_MIB)
 
 
 def test_a_truncated_network_is_found_by_the_branch_not_by_the_attach_point(backbone):
     costs = CostModel(backbone, Gated, FakeTimer()).network(SPECS[1:])
     np.testing.assert_array_equal(
-        costs.truncated(1),
+        costs.truncated(1)[:2],
         [sum(SEGMENT_MACS[:3]) + BRANCH_MACS[2], OVERHEAD_MS + span_ms(-1, 2) + BRANCH_MS[2] + GATE_MS],
     )
 
@@ -169,7 +209,6 @@ def test_without_a_timer_macs_are_the_only_cost(backbone):
         np.testing.assert_array_equal(costs.exit_costs(mask), by_hand(mask)[:1])
     np.testing.assert_array_equal(costs.truncated(0), [SEGMENT_MACS[0] + BRANCH_MACS[0]])
     np.testing.assert_array_equal(model.backbone, [sum(SEGMENT_MACS)])
-    np.testing.assert_array_equal(model.overhead, [0.0])
 
 
 def test_blocks_are_measured_once(backbone):
@@ -192,12 +231,12 @@ def test_blocks_are_measured_once(backbone):
 
 def test_a_block_that_seems_faster_than_nothing_costs_nothing(backbone):
     class Noisy(FakeTimer):
-        def latencies_ms(self, blocks):
-            return dict.fromkeys(blocks, OVERHEAD_MS / 2)
+        def beyond_ms(self, name, block):
+            return -OVERHEAD_MS / 2
 
     costs = CostModel(backbone, Gated, Noisy()).network(SPECS)
     np.testing.assert_array_equal(costs.exit_costs([True] * 3)[1], [OVERHEAD_MS] * 4)
-    assert costs.truncated(1)[1] == CostModel(backbone, Gated, Noisy()).backbone[1] == OVERHEAD_MS
+    assert costs.truncated(1)[1] == OVERHEAD_MS
 
 
 def test_what_thop_misses_in_the_backbone_is_reported(backbone):
@@ -227,3 +266,72 @@ def test_the_hand_written_macs_are_those_of_the_counter(backbone):
     for spec, macs in zip(SPECS, BRANCH_MACS, strict=True):
         shape = backbone.attach_points[int(spec.attach)].shape
         assert count_macs(build_branch(spec, shape, 3), shape).macs == macs
+
+
+# Latency of a whole graph: cold between its parts, and every decision costs.
+SCALE, DECISION_MS = 1.0625, 0.25
+
+
+def test_the_overhead_of_real_graphs_is_found_and_predicts_others(backbone):
+    timer = FakeTimer(scale=SCALE, gate_ms=DECISION_MS)
+    timer.segments = list(backbone.segments)
+    model = CostModel(backbone, Gated, timer, calibration=[SPECS[:1], SPECS[1:], SPECS])
+    assert [path.exit for path in timer.forced] == [0, 1, 0, 1, 2, 0, 1, 2, 3]
+    assert model.overhead.paths == 9
+    assert model.overhead.scale == pytest.approx(SCALE, rel=0.01)
+    assert model.overhead.gate_ms == pytest.approx(DECISION_MS, rel=0.1)
+    assert model.overhead.spread < 0.01
+    costs = model.network(SPECS[::2])
+    plain = CostModel(backbone, Gated, FakeTimer()).network(SPECS[::2])
+    beyond_ms = plain.exit_costs([True, True])[1] - OVERHEAD_MS
+    expected = OVERHEAD_MS + SCALE * beyond_ms + DECISION_MS * np.array([1, 2, 2])
+    np.testing.assert_allclose(costs.exit_costs([True, True])[1], expected, rtol=0.01)
+
+
+def test_branches_of_the_calibration_are_measured_with_the_others(backbone):
+    timer = FakeTimer()
+    timer.segments = list(backbone.segments)
+    model = CostModel(backbone, Gated, timer, calibration=[SPECS])
+    calls = len(timer.calls)
+    model.network(SPECS)
+    assert len(timer.calls) == calls
+
+
+def test_energies_of_blocks_add_up_and_overhead_draws_their_mean_power(backbone):
+    costs = CostModel(backbone, Gated, FakeTimer(energy=True)).network(SPECS)
+    row, time = costs.names.index("energy_mj"), costs.names.index("latency_ms")
+    for mask in MASKS:
+        on = [*mask, True]
+        exit_costs = costs.exit_costs(mask)[:, on]
+        np.testing.assert_allclose(exit_costs[row], POWER * exit_costs[time])
+
+
+def test_energy_from_a_profile_is_power_times_latency(backbone):
+    timer = FakeTimer()
+    timer.active_w = 3.0
+    model = CostModel(backbone, Gated, timer)
+    costs = model.network(SPECS).exit_costs([True] * 3)
+    np.testing.assert_allclose(costs[model.names.index("energy_mj")], 3.0 * costs[1])
+    assert model.backbone[model.names.index("energy_mj")] == 3.0 * model.backbone[1]
+
+
+def test_size_and_memory_are_those_of_the_whole_file_at_every_exit(backbone):
+    model = CostModel(backbone, Gated, FakeTimer(memory=True))
+    costs = model.network(SPECS)
+    size, memory = (costs.names.index(name) for name in ("model_mib", "peak_memory_mib"))
+    for mask in MASKS:
+        on, exit_costs = [*mask, True], costs.exit_costs(mask)
+        # A span and a branch for each exit, and the end; the larger of a level's two, for it keeps its arena.
+        assert set(exit_costs[size, on]) == {SIZE_MIB * (2 * sum(mask) + 1)}
+        assert set(exit_costs[memory, on]) == {SIZE_MIB * (2 * sum(mask) + 1) + MEMORY_MIB * (sum(mask) + 1)}
+    assert model.backbone[memory] == SIZE_MIB + MEMORY_MIB
+
+
+def test_a_tail_is_the_cost_of_the_exit_that_all_but_one_in_twenty_leave_at(backbone):
+    costs = CostModel(backbone, Gated, FakeTimer()).network(SPECS)
+    latency = costs.exit_costs([True, False, True])[1]
+    cases = {(0.95, 0.0, 0.05, 0.0): 0, (0.94, 0.0, 0.01, 0.05): 2, (0.5, 0.0, 0.44, 0.06): 3}
+    for shares, exit_ in cases.items():
+        mean = costs.mean([True, False, True], shares)
+        assert mean[costs.names.index("latency_p95_ms")] == latency[exit_]
+        assert mean[1] == pytest.approx(sum(share * ms for share, ms in zip(shares, latency, strict=True) if share))

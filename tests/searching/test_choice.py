@@ -115,4 +115,10 @@ def test_a_static_network_has_to_meet_every_limit(macs, latency_ms, allowed):
 
 def test_limits_of_a_profile_are_in_the_units_of_the_costs():
     assert CostLimits.of(Limits()).limits == {}
-    assert CostLimits.of(Limits(macs_m=1.5, latency_ms=2, model_mib=3)).limits == {"latency_ms": 2.0, "macs": 1.5e6}
+    limits = CostLimits.of(Limits(macs_m=1.5, latency_ms=2, model_mib=3)).limits
+    assert limits == {"latency_ms": 2.0, "macs": 1.5e6, "model_mib": 3.0}
+
+
+def test_limits_of_an_experiment_count_before_those_of_the_profile():
+    limits = CostLimits.of(Limits(latency_ms=2, energy_mj=1), Limits(latency_ms=3, latency_p95_ms=4)).limits
+    assert limits == {"latency_ms": 3.0, "latency_p95_ms": 4.0, "energy_mj": 1.0}

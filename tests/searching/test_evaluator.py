@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from aebnas.branches.spec import BranchSpec, NetworkSpec, PartSpec
+from aebnas.costs.blocks import Figures
 from aebnas.costs.model import CostModel
 from aebnas.errors import MeasurementError, RunError, TrainingError
 from aebnas.exits.confidence import build_confidence
@@ -51,11 +52,14 @@ SPANS_MS = {"span -1 0": 0.25, "span 0 1": 0.5, "span -1 1": 0.5, "end -1": 2.0,
 class FakeTimer:
     """Latencies that are at odds with MACs: branches are slow, the earlier the slower."""
 
+    active_w = None
+
     def overhead_ms(self):
         return 0.125
 
-    def latencies_ms(self, blocks):
-        return {name: 0.125 + SPANS_MS.get(name, block.shape[-1] / 8) for name, block in blocks.items()}
+    def blocks(self, blocks):
+        times = {name: 0.125 + SPANS_MS.get(name, block.shape[-1] / 8) for name, block in blocks.items()}
+        return {name: Figures(size_mib=0.5, latency_ms=time, median_ms=time) for name, time in times.items()}
 
 
 @pytest.fixture
@@ -258,7 +262,10 @@ def every_point(prepared, tmp_path):
         sure = np.stack([build_confidence("max-probability")(z).numpy() for z in logits])
         costs = evaluator.costs.network(made.spec.branches)
         grids = [[None, *map(float, quantile_grid(row, GRID))] for row in sure]
-        return [evaluate_thresholds(sure, right, costs.exit_costs, choice) for choice in itertools.product(*grids)]
+        return [
+            evaluate_thresholds(sure, right, costs.exit_costs, choice, tails=costs.tails)
+            for choice in itertools.product(*grids)
+        ]
 
     return evaluate
 
@@ -270,7 +277,7 @@ def best_within(points, limit):
 def test_a_limit_on_a_cost_that_is_no_objective_is_met_with_the_best_accuracy(open_evaluator, network, every_point):
     evaluator = open_evaluator(timer=FakeTimer(), limited=("latency_ms",), **TRAINED)
     made = evaluator.evaluate(network(0, 1))
-    assert made.cost_names == ("macs", "latency_ms")
+    assert made.cost_names == ("macs", "latency_ms", "latency_p95_ms", "model_mib")
     everything = every_point(evaluator, made)
     limits = sorted({point.costs[1] for point in everything})
     assert len(limits) > 10

@@ -112,7 +112,8 @@ def test_a_row_says_what_is_needed_to_build_its_network(evaluation, archive):
 
 def test_a_network_without_latencies_has_none_in_its_row(evaluation, archive):
     made = evaluation([(0.8, 20, 0.2)])
-    only_macs = Evaluation.from_json({**made.to_json(), "cost_names": ["macs"]})
+    (point,) = made.to_json()["curve"]
+    only_macs = Evaluation.from_json({**made.to_json(), "cost_names": ["macs"], "curve": [{**point, "costs": [20.0]}]})
     (row,) = front_rows(archive(only_macs), CostLimits({}), ["macs"])
     assert (row["macs_mean"], row["latency_ms_mean"]) == (20, None)
 

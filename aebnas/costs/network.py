@@ -1,0 +1,154 @@
+"""Exit costs of one network, composed from the figures of its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from aebnas.costs.blocks import Figures
+from aebnas.costs.kinds import ENERGY, LATENCY, MACS, SIZE, TAIL
+from aebnas.costs.overhead import Overhead
+
+Costs = npt.NDArray[np.float64]
+# More samples than this share may not exceed a tail.
+TAIL_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class Part:
+    """A block of a network: its MACs, and the figures of its graph; ``beyond_ms`` is its latency without the start."""
+
+    macs: float
+    figures: Figures
+    beyond_ms: float = 0.0
+
+
+@dataclass(frozen=True)
+class Path:
+    """What is executed when leaving at one exit: the parts in order, a span and a branch per level, then the end."""
+
+    levels: tuple[tuple[Part, ...], ...]
+    gates: int
+    final: bool
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """All parts."""
+        return tuple(part for level in self.levels for part in level)
+
+    @property
+    def blocks_ms(self) -> float:
+        """Sum of the latencies of the parts, each beyond the empty graph."""
+        return sum(part.beyond_ms for part in self.parts)
+
+
+@dataclass(frozen=True)
+class NetworkCosts:
+    """Costs of one network, composed.
+
+    Args:
+        names: Of the costs, in the order of all arrays.
+        points: Attach point of every branch.
+        spans: ``spans[a, b]``: from attach point a (-1: the input) to attach point b.
+        ends: ``ends[a]``: from attach point a (-1: the input) to the backbone's label and confidence.
+        branches: One per branch, its gate (softmax, confidence) included.
+        overhead: Turns the latencies of parts into that of a graph.
+        active_w: Power while computing, for parts whose energy was not measured.
+    """
+
+    names: tuple[str, ...]
+    points: tuple[int, ...]
+    spans: Mapping[tuple[int, int], Part]
+    ends: Mapping[int, Part]
+    branches: tuple[Part, ...]
+    overhead: Overhead
+    active_w: float | None = None
+
+    def path(self, mask: Sequence[bool], exit_: int) -> Path:
+        """Return what is executed when leaving at ``exit_``, which is on, with only the branches in ``mask`` on.
+
+        A branch that is switched off is not executed, and the spans beside it are one span.
+        """
+        levels: list[tuple[Part, ...]] = []
+        here = -1
+        for number, (point, on) in enumerate(zip(self.points, mask, strict=True)):
+            if on and number <= exit_:
+                levels.append((self.spans[here, point], self.branches[number]))
+                here = point
+        gates, final = len(levels), exit_ == len(self.points)
+        if final:
+            levels.append((self.ends[here],))
+        return Path(tuple(levels), gates, final)
+
+    def exit_costs(self, mask: Sequence[bool]) -> Costs:
+        """Return ``(n_costs, exits)``: all that is executed when leaving at each exit; NaN for exits switched off.
+
+        Size and peak memory are those of the whole file, whichever exit is taken: weights of all parts are loaded, and
+        the deepest exit may come any time.
+        """
+        result = np.full((len(self.names), len(self.points) + 1), np.nan)
+        on = [*(number for number, is_on in enumerate(mask) if is_on), len(self.points)]
+        whole = self.path(mask, len(self.points))
+        for exit_ in on:
+            result[:, exit_] = self._costs(self.path(mask, exit_), whole)
+        return result
+
+    def mean(self, mask: Sequence[bool], exit_shares: Sequence[float]) -> Costs:
+        """Return the costs (n_costs,) of a point: means over its samples, for a tail the 95 % quantile."""
+        costs = np.nan_to_num(self.exit_costs(mask))
+        shares = np.array(exit_shares)
+        result: Costs = costs @ shares
+        for row in self.tails:
+            # Shares are fractions of whole samples; the slack is far less than one of them.
+            beyond = 1.0 - shares.cumsum()
+            on = np.array([*mask, True])
+            result[row] = costs[row, int(np.flatnonzero(on & (beyond <= TAIL_SHARE + 1e-9))[0])]
+        return result
+
+    @property
+    def tails(self) -> tuple[int, ...]:
+        """The rows that are no means but tails."""
+        return tuple(row for row, name in enumerate(self.names) if name == TAIL)
+
+    def truncated(self, exit_: int) -> Costs:
+        """Return the costs of the static network that always ends in branch ``exit_``, with label and confidence."""
+        path = Path(((self.spans[-1, self.points[exit_]], self.branches[exit_]),), gates=0, final=False)
+        return self._costs(path, path)
+
+    def _costs(self, path: Path, whole: Path) -> Costs:
+        return np.array([self._cost(name, path, whole) for name in self.names], dtype=np.float64)
+
+    def _cost(self, name: str, path: Path, whole: Path) -> float:
+        if name == MACS:
+            return sum(part.macs for part in path.parts)
+        if name in (LATENCY, TAIL):
+            return self._latency_ms(path)
+        if name == ENERGY:
+            return energy_mj(path.parts, self._latency_ms(path), self.active_w)
+        size = sum(part.figures.size_mib for part in whole.parts)
+        return size if name == SIZE else size + _activations_mib(whole)
+
+    def _latency_ms(self, path: Path) -> float:
+        return self.overhead.latency_ms(path.blocks_ms, path.gates, path.final)
+
+
+def energy_mj(parts: Sequence[Part], latency_ms: float, active_w: float | None) -> float:
+    """Return the energy of one run that executes ``parts`` in ``latency_ms``.
+
+    Measured energies of the parts add up; what the graph takes beyond its parts draws their mean power. Parts that were
+    not measured draw ``active_w``: W x ms = mJ.
+    """
+    known = [(part.figures.energy_mj, part.figures.latency_ms) for part in parts]
+    if all(energy is not None for energy, _ in known):
+        energy = sum(energy or 0.0 for energy, _ in known)
+        time_ms = sum(latency or 0.0 for _, latency in known)
+        return energy * latency_ms / time_ms if time_ms > 0 else 0.0
+    return (active_w or 0.0) * latency_ms
+
+
+def _activations_mib(whole: Path) -> float:
+    """Return what the arena holds at the final exit: every level keeps its own while those inside it run."""
+    return sum(max(part.figures.memory_mib or 0.0 for part in level) for level in whole.levels)
