@@ -16,6 +16,7 @@ RUNTIME_ERRORS: tuple[type[Exception], ...] = (
 )
 CPU = "CPUExecutionProvider"
 XNNPACK = "XnnpackExecutionProvider"
+_CAN_SHARE = hasattr(ort, "set_global_thread_pool_sizes")
 
 _DTYPES = {
     "tensor(float)": np.float32,
@@ -51,8 +52,8 @@ def open_session(
         provider: An onnxruntime execution provider; the CPU takes the nodes it does not support.
         provider_options: The provider's own options.
         batch: Fixes the dimension that is called ``batch``, so that shapes are known when the graph is optimised.
-        shared_threads: The session uses the process's thread pool, which ``share_threads`` has made, so that many
-            open sessions do not spin against each other.
+        shared_threads: The session uses the process's thread pool, which ``share_threads`` has made, so that the
+            threads of many open sessions do not spin against each other.
         profile_prefix: Switches onnxruntime's profiling on; its file's path starts with this.
 
     Raises:
@@ -62,9 +63,7 @@ def open_session(
     options = _session_options(pool_threads(threads, provider), batch, shared_threads, profile_prefix)
     if provider == CPU:
         return _load(model, options, [(CPU, {})])
-    if provider not in ort.get_available_providers():
-        offered = ", ".join(ort.get_available_providers())
-        raise ProviderRefused(f"this onnxruntime has no provider {provider!r}: it offers {offered}")
+    require_provider(provider)
     wanted = (provider, _provider_options(provider, provider_options or {}, threads))
     try:
         session = _load(model, options, [wanted, (CPU, {})])
@@ -78,21 +77,25 @@ def open_session(
     return session
 
 
+def require_provider(provider: str) -> None:
+    """Raise ProviderRefused if this onnxruntime was built without ``provider``."""
+    if provider not in ort.get_available_providers():
+        offered = ", ".join(ort.get_available_providers())
+        raise ProviderRefused(f"this onnxruntime has no provider {provider!r}: it offers {offered}")
+
+
 def pool_threads(threads: int, provider: str) -> int:
     """Return the threads of onnxruntime's own pool: XNNPACK has its own, and two would fight for the cores."""
     return 1 if provider == XNNPACK else threads
 
 
-def share_threads(threads: int) -> bool:
-    """Make the thread pool that sessions opened with ``shared_threads`` use; to be called before the first session.
+def share_threads(threads: int) -> None:
+    """Make the thread pool that sessions opened with ``shared_threads`` use; once, before the first session.
 
-    Returns:
-        False where onnxruntime is too old for that: sessions then have pools of their own.
+    Where onnxruntime is too old for that, such sessions have pools of their own whose threads do not spin.
     """
-    if not hasattr(ort, "set_global_thread_pool_sizes"):
-        return False
-    ort.set_global_thread_pool_sizes(threads, 1)
-    return True
+    if _CAN_SHARE:
+        ort.set_global_thread_pool_sizes(threads, 1)
 
 
 def random_feeds(session: ort.InferenceSession) -> dict[str, np.ndarray]:
@@ -111,11 +114,13 @@ def _session_options(threads: int, batch: int | None, shared: bool, profile_pref
     options = ort.SessionOptions()
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 3
-    if shared:
+    if shared and _CAN_SHARE:
         options.use_per_session_threads = False
     else:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
+        if shared:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if batch is not None:
         options.add_free_dimension_override_by_name("batch", batch)
     if profile_prefix is not None:
