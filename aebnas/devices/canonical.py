@@ -5,14 +5,22 @@ from __future__ import annotations
 import onnx
 from onnx import TensorProto
 
-_WEIGHTS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
+# int8, uint8 and int32 are weights, zero points and biases of quantised blocks.
+_WEIGHTS = (
+    TensorProto.FLOAT,
+    TensorProto.FLOAT16,
+    TensorProto.DOUBLE,
+    TensorProto.INT8,
+    TensorProto.UINT8,
+    TensorProto.INT32,
+)
 
 
 def canonical_graph(model: bytes) -> bytes:
-    """Return ``model`` with names replaced by numbers and float weights by their shapes.
+    """Return ``model`` with names replaced by numbers and weights, float or quantised, by their shapes.
 
     Two blocks of one architecture get the same bytes, however they were trained and whatever their tensors are
-    called. Integer tensors keep their values, for they hold shapes, axes and pads.
+    called. Tensors of int64 keep their values, for they hold shapes, axes and pads.
     """
     proto = onnx.load_from_string(model)
     opsets = sorted((entry.domain, entry.version) for entry in proto.opset_import)

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 
 import onnxruntime
 
-from aebnas.devices.measure import BlockError, Measurement, measure_blocks
+from aebnas.devices.canonical import canonical_graph
+from aebnas.devices.measure import BlockError, measure_blocks
 from aebnas.devices.profile import HardwareProfile
-from aebnas.devices.store import LatencyStore, latency_key
+from aebnas.devices.results import Measurement
+from aebnas.devices.store import LatencyStore, Memory
 from aebnas.errors import MeasurementError, ProfileError
+from aebnas.files import digest
 
 
 class LocalDevice:
@@ -40,12 +43,22 @@ class LocalDevice:
         Raises:
             MeasurementError: onnxruntime cannot run a block.
         """
-        if self._store is None:
-            return self._measure(models)
-        return self._store.measure_all(models, lambda model: latency_key(model, self.profile), self._measure)
+        memory = Memory([self._store] if self._store else [])
+        keys = {
+            name: digest(canonical_graph(model), self.profile.fingerprint, onnxruntime.__version__)
+            for name, model in models.items()
+        }
+        unknown = {key: name for name, key in keys.items() if key not in memory}
+        for name, value in self._measure({name: models[name] for name in unknown.values()}).items():
+            memory[keys[name]] = value
+        return {name: memory[key] for name, key in keys.items()}
 
     def _measure(self, models: Mapping[str, bytes]) -> dict[str, Measurement]:
         try:
-            return measure_blocks(models, threads=self.profile.threads, provider=self.profile.provider)
+            old = measure_blocks(models, threads=self.profile.threads, provider=self.profile.provider)
         except BlockError as error:
             raise MeasurementError(f"{error}; measured with hardware profile {self.profile.name!r}") from error
+        return {
+            name: Measurement(v.latency_ms, v.latency_ms, v.latency_ms, v.median_ms, v.p95_ms, v.runs, True, 1.0)
+            for name, v in old.items()
+        }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from aebnas.registry import unknown_name
 
 _SUFFIX = "ExecutionProvider"
@@ -50,6 +52,11 @@ def full_name(name: str) -> str:
 def short_name(full: str) -> str:
     """Return the name that a profile may use for onnxruntime's ``full`` name of a provider."""
     return next((short for short, known in SHORT_NAMES.items() if known == full), full)
+
+
+def offer(providers: Iterable[str]) -> str:
+    """Return onnxruntime's ``providers`` as a profile names them, in one line; not the one that runs elsewhere."""
+    return ", ".join(short_name(full) for full in providers if full != "AzureExecutionProvider")
 
 
 def how_to_install(full: str) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -92,13 +94,39 @@ class RunResult:
     outputs: dict[str, np.ndarray]
 
 
+def node_profile(event: Mapping[str, Any]) -> NodeProfile:
+    """Return what an agent answers to ``nodes``."""
+    nodes = tuple(
+        NodeTime(
+            name=node["name"],
+            op=node["op"],
+            us=float(node["us"]),
+            provider=node["provider"],
+            input_shapes=tuple(map(tuple, node["input_shapes"])),
+            output_shapes=tuple(map(tuple, node["output_shapes"])),
+        )
+        for node in event["nodes"]
+    )
+    return NodeProfile(nodes, wall_us=float(event["wall_us"]), peak_memory_mib=event["peak_memory_mib"])
+
+
+def run_result(event: Mapping[str, Any]) -> RunResult:
+    """Return what an agent answers to ``run``."""
+    outputs = {name: np.asarray(values) for name, values in event["outputs"].items()}
+    return RunResult(np.asarray(event["latency_ms"], dtype=np.float64), outputs)
+
+
 @dataclass(frozen=True)
 class Facts:
-    """What a target says about itself; None is what it could not find out."""
+    """What a target says about itself; None is what is not there.
+
+    ``runtime_problem`` says why numpy or onnxruntime cannot be used.
+    """
 
     python: str
     numpy: str | None
     onnxruntime: str | None
+    runtime_problem: str | None
     providers: tuple[str, ...]
     machine: str
     cores: int

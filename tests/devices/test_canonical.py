@@ -38,6 +38,30 @@ def test_what_changes_the_latency_changes_the_graph(change):
     assert canonical_graph(block(**change)) != canonical_graph(block())
 
 
+def quantised(value: int, kind: type[np.generic]) -> bytes:
+    weight = numpy_helper.from_array(np.full((1, 4), value, kind), "weight")
+    element = weight.data_type
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["input", "weight"], ["output"])],
+        "quantised",
+        [helper.make_tensor_value_info("input", element, [1, 4])],
+        [helper.make_tensor_value_info("output", element, [1, 4])],
+        initializer=[weight],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString()
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int32])
+def test_quantised_weights_are_weights_too(kind):
+    assert canonical_graph(quantised(1, kind)) == canonical_graph(quantised(2, kind))
+
+
+def test_the_type_of_weights_counts():
+    graphs = {canonical_graph(quantised(1, kind)) for kind in (np.int8, np.uint8, np.int32, np.int64)}
+    assert len(graphs) == 4
+    assert canonical_graph(quantised(1, np.int64)) != canonical_graph(quantised(2, np.int64))
+
+
 def nested(weight: float, name: str) -> bytes:
     inner = [
         helper.make_graph(
