@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from aebnas.cli_device import device_app
+from aebnas.console import err, out
 from aebnas.errors import AebnasError, InputError
 
 try:
@@ -20,12 +20,7 @@ except ImportError:  # typer brought its own exceptions when it stopped using cl
     from click import ClickException as UsageProblem  # type: ignore[no-redef, import-not-found, unused-ignore]
 
 # torch takes a second to import: verbs import what they need, so that --help and mistakes answer at once.
-# Into a file or a pipe a table may be wide: nobody folds it there.
-PIPED_WIDTH = 160
-out = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
-err = Console(stderr=True, width=None if sys.stderr.isatty() else PIPED_WIDTH)
 app = typer.Typer(no_args_is_help=True, add_completion=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
-device_app = typer.Typer(no_args_is_help=True, help="Hardware profiles: the devices that networks are searched for.")
 app.add_typer(device_app, name="device")
 
 RunDir = Annotated[Path, typer.Argument(help="The folder that `aebnas search` wrote.", metavar="RUN_DIR")]
@@ -232,56 +227,6 @@ def list_names(
     """
     for name in _kinds()[kind]:
         sys.stdout.write(f"{name}\n")
-
-
-@device_app.command("list")
-def device_list() -> None:
-    """List the hardware profiles that come with aebnas.
-
-    Example: [bold]aebnas device list[/bold]
-    """
-    from aebnas.devices.profile import list_profiles
-
-    for name in list_profiles():
-        sys.stdout.write(f"{name}\n")
-
-
-@device_app.command("show")
-def device_show(profile: Annotated[str, typer.Argument(help="A profile's name or file.")]) -> None:
-    """Print one hardware profile.
-
-    Example: [bold]aebnas device show raspberry-pi-5[/bold]
-    """
-    import yaml
-
-    from aebnas.devices.profile import load_profile
-
-    sys.stdout.write(yaml.safe_dump(load_profile(profile).model_dump(mode="json"), sort_keys=False))
-
-
-@device_app.command("measure")
-def device_measure(
-    models: Annotated[list[Path], typer.Argument(help="ONNX files; measured interleaved.", metavar="MODEL.onnx...")],
-    device: Annotated[str, typer.Option(help="A hardware profile's name or file.")] = "local",
-) -> None:
-    """Measure ONNX files at batch 1 on a device.
-
-    Example: [bold]aebnas device measure digits-onnx/model.onnx digits-onnx/backbone.onnx[/bold]
-    """
-    from aebnas.devices.local import LocalDevice
-    from aebnas.devices.profile import load_profile
-
-    missing = [str(path) for path in models if not path.is_file()]
-    if missing:
-        raise InputError(f"{missing[0]} is no file: give the path of an ONNX file")
-    contents = {str(path): path.read_bytes() for path in models}
-    table = Table(caption="batch 1, random input, interleaved rounds; a network that exits early may take any exit")
-    for column in ("model", "p20 ms", "median ms", "p95 ms", "runs"):
-        table.add_column(column, justify="left" if column == "model" else "right")
-    measured = LocalDevice(load_profile(device), None).measure(contents)
-    for name, value in measured.items():
-        table.add_row(name, f"{value.latency_ms:.4f}", f"{value.median_ms:.4f}", f"{value.p95_ms:.4f}", f"{value.runs}")
-    out.print(table)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,14 @@ torch.set_num_threads(1)
 def _do_not_wait_for_the_disk(connection: sqlite3.Connection, _: object) -> None:
     """A study commits every gene; waiting each time until it is on the disk would be most of the time of the tests."""
     connection.execute("PRAGMA synchronous=OFF")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _measurements_of_the_tests_are_theirs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Neither does a test read what its user has measured, nor does it leave anything there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AEBNAS_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 CLASSES = 4

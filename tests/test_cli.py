@@ -48,6 +48,7 @@ VERBS = [
     "list",
     "device list",
     "device show",
+    "device check",
     "device measure",
 ]
 
@@ -217,6 +218,7 @@ def test_help_of_every_verb_has_an_example(verb, capsys):
         (["plot", "nowhere"], "holds no run"),
         (["device", "show", "toaster"], "there is no hardware profile 'toaster'"),
         (["device", "measure", "no.onnx"], "no.onnx is no file"),
+        (["device", "check", "raspberry-pi-5"], "connection: none"),
         (["list", "models"], "models"),
     ],
 )

@@ -14,12 +14,13 @@ import aebnas
 
 PACKAGE = Path(aebnas.__file__).parent
 FLOORS = [
-    {"errors", "files", "registry", "settings", "resources", "progress"},
+    {"errors", "files", "registry", "settings", "resources", "progress", "console"},
     {"data", "backbones", "branches", "exits", "devices"},
     {"spaces", "network", "costs"},
     {"experiment", "training", "export"},
     {"run_folder", "store", "rebuild", "prepare", "run"},
     {"searching", "report"},
+    {"cli_device"},
     {"cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -32,15 +32,16 @@ def stop(number, frame):
 
 signal.signal(signal.SIGTERM, stop)
 content = sys.stdin.buffer.read(int(sys.stdin.buffer.readline()))
+place = os.path.expanduser(FOLDER or tempfile.gettempdir())
 folder = None
 try:
     try:
-        folder = tempfile.mkdtemp(prefix="aebnas-", dir=FOLDER)
+        folder = tempfile.mkdtemp(prefix="aebnas-", dir=place)
         agent = os.path.join(folder, "agent.pyz")
         with open(agent, "wb") as file:
             file.write(content)
     except OSError as error:
-        fail("disk", "%s: %s" % (FOLDER or tempfile.gettempdir(), error.strerror))
+        fail("disk", "%s: %s" % (place, error.strerror))
     sys.argv = [agent, folder]
     runpy.run_path(agent, run_name="__main__")
 finally:
