@@ -33,6 +33,7 @@ COLUMNS = (
     "exits",
     "regime",
     "confidence",
+    "precision",
     "thresholds",
     "exit_shares",
     "accuracy_val",
@@ -165,7 +166,7 @@ class Run:
             return target
         prepared = self.prepared(progress)
         network = rebuild(point, prepared, self.folder)
-        return export_row(point, network, prepared, target, self.folder.profile())
+        return export_row(point, network, prepared, target, self.folder.profile(), self.folder)
 
     def prepared(self, progress: Progress | None = None) -> Prepared:
         """Return the data and the trained backbone of this run, loaded once.

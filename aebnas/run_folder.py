@@ -57,6 +57,7 @@ class RunFolder:
         self.exports = path / "export"
         self.branches = WeightStore(path / "branches")
         self.networks = WeightStore(path / "networks")
+        self.deployed = WeightStore(path / "deployed")
         self._new = False
 
     def start(self, experiment: Experiment, space: SpaceDefinition, profile: HardwareProfile) -> None:
@@ -82,7 +83,7 @@ class RunFolder:
             # Never written again: its choices stand in the order in which a study knows them.
             write_text(self.space_file, yaml.safe_dump(space.model_dump(mode="json"), sort_keys=False))
         # What a killed process was writing, which can be gigabytes of features; the lock says that nobody still does.
-        for name in ("features", "branches", "networks", "evaluations", "latency"):
+        for name in ("features", "branches", "networks", "deployed", "evaluations", "latency"):
             for path in (self.path / name).glob(".*.tmp"):
                 path.unlink(missing_ok=True)
         write_text(self.profile_file, yaml.safe_dump(profile.model_dump(mode="json"), sort_keys=False))

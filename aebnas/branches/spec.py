@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aebnas.errors import BranchError
 from aebnas.files import canonical_json, digest
 
 Option = int | float | str | bool
+FP32 = "fp32"
 
 
 @dataclass(frozen=True)
@@ -86,11 +87,15 @@ class BranchSpec:
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """The branches of one network in the order of their attach points, how they are trained, and the confidence."""
+    """The branches of one network in the order of their attach points, how they are trained, and how they decide.
+
+    ``precision`` is that of the deployed network, backbone included; training is in fp32 whatever it is.
+    """
 
     branches: tuple[BranchSpec, ...]
     regime: str = "disjoint"
     confidence: str = "max-probability"
+    precision: str = FP32
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-serialisable form."""
@@ -98,18 +103,26 @@ class NetworkSpec:
             "branches": [branch.to_json() for branch in self.branches],
             "regime": self.regime,
             "confidence": self.confidence,
+            "precision": self.precision,
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> NetworkSpec:
         """Read what :meth:`to_json` wrote."""
         branches = tuple(BranchSpec.from_json(branch) for branch in value["branches"])
-        return cls(branches, str(value["regime"]), str(value["confidence"]))
+        return cls(branches, str(value["regime"]), str(value["confidence"]), str(value.get("precision", FP32)))
 
     @property
     def key(self) -> str:
         """A hash that is equal for equal networks, across processes."""
-        return digest(canonical_json(self.to_json()))
+        # fp32 is left out: keys of networks are older than precisions.
+        values = {name: value for name, value in self.to_json().items() if (name, value) != ("precision", FP32)}
+        return digest(canonical_json(values))
+
+    @property
+    def trained_key(self) -> str:
+        """A hash of what decides the weights: equal for networks that differ in precision only."""
+        return replace(self, precision=FP32).key
 
 
 def _whole(value: Option) -> Option:

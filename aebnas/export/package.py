@@ -13,21 +13,25 @@ import onnxruntime
 import torch
 from torch import nn
 
+from aebnas.branches.spec import FP32
 from aebnas.errors import RunError
 from aebnas.exits.confidence import build_confidence
 from aebnas.exits.policy import Policy
 from aebnas.export.blocks import OPSET, block_bytes, export_block, output_shape
 from aebnas.export.gate import GATED_OUTPUTS, Gate, GatedExit
+from aebnas.export.graphs import LOGITS, join, with_batch_of_one
 from aebnas.export.manifest import BACKBONE, FORMAT, MANIFEST, SINGLE_FILE, branch_file, read_manifest, segment_file
 from aebnas.export.single_file import Stage, assemble
 from aebnas.files import digest, write_bytes, write_json
+
+Part = nn.Module | onnx.ModelProto
 
 
 def export_network(
     out: Path,
     *,
-    segments: Sequence[nn.Module],
-    branches: Sequence[nn.Module],
+    segments: Sequence[Part],
+    branches: Sequence[Part],
     policy: Policy,
     input_shape: Sequence[int],
     classes: Sequence[str],
@@ -35,13 +39,15 @@ def export_network(
     costs: Mapping[str, Any],
     extra: Mapping[str, Any],
     backbone: nn.Module | None = None,
+    precision: str = FP32,
     threads: int = 1,
     provider: str = "CPUExecutionProvider",
 ) -> Path:
     """Write the network to ``out`` as one exiting file, as staged files for batches, and as the static backbone.
 
-    Exits are numbered among those that are exported. The manifest is written last: a folder without one, or whose
-    manifest does not fit a model file, comes from an export that was interrupted.
+    A part is a module, which is written in fp32, or a block that is in its precision already: that is written as it
+    is, with a free batch or one of 1. Exits are numbered among those that are exported. The manifest is written last:
+    a folder without one, or whose manifest does not fit a model file, comes from an export that was interrupted.
 
     Args:
         out: The folder, created when it is missing; an earlier export in it is replaced.
@@ -54,7 +60,9 @@ def export_network(
         preprocessing: ``scale``, ``mean``, ``std``: model input = (raw * scale - mean) / std, per channel.
         costs: What the network was predicted to cost; kept in the manifest as it is.
         extra: Anything else worth keeping in the manifest.
-        backbone: The static classifier; the segments in a row when None.
+        backbone: The static classifier, always written in fp32: it is what the network is compared with. None: the
+            segments in a row, which then have to be modules.
+        precision: That of the parts.
         threads: Threads that a session uses unless told otherwise.
         provider: The onnxruntime execution provider that a session uses unless told otherwise.
 
@@ -72,21 +80,15 @@ def export_network(
             f"not {len(segments)} and {len(thresholds)}"
         )
     gate = Gate(build_confidence(policy.confidence))
-    exits = [GatedExit(branch, gate) for branch in branches]
-    final = GatedExit(segments[-1], gate)
     shapes = [tuple(input_shape)]
     for segment in segments[:-1]:
-        shapes.append(output_shape(segment, shapes[-1]))
-
+        shapes.append(_output_shape(segment, shapes[-1]))
     models = {
-        SINGLE_FILE: _single_file(segments[:-1], exits, final, thresholds, shapes),
-        BACKBONE: export_block(backbone or nn.Sequential(*segments), shapes[0], output_names=["logits"]),
-        **{segment_file(k): export_block(part, shapes[k]) for k, part in enumerate(segments[:-1])},
-        segment_file(len(branches)): export_block(final, shapes[-1], output_names=GATED_OUTPUTS),
-        **{
-            branch_file(k): export_block(part, shapes[k + 1], output_names=GATED_OUTPUTS)
-            for k, part in enumerate(exits)
-        },
+        SINGLE_FILE: _single_file(segments, branches, gate, thresholds, shapes),
+        BACKBONE: export_block(backbone or _in_a_row(segments), shapes[0], output_names=[LOGITS]),
+        **{segment_file(k): _block(part, shapes[k]) for k, part in enumerate(segments[:-1])},
+        segment_file(len(branches)): _gated_block(segments[-1], shapes[-1], gate),
+        **{branch_file(k): _gated_block(part, shapes[k + 1], gate) for k, part in enumerate(branches)},
     }
     contents = {name: block_bytes(model) for name, model in models.items()}
     _remove_earlier(out)
@@ -105,6 +107,7 @@ def export_network(
             "preprocessing": dict(preprocessing),
             "threads": threads,
             "provider": provider,
+            "precision": precision,
             "costs": dict(costs),
             "extra": dict(extra),
             "versions": _versions(),
@@ -124,21 +127,49 @@ def update_costs(folder: Path, costs: Mapping[str, Any]) -> None:
 
 
 def _single_file(
-    segments: Sequence[nn.Module],
-    exits: Sequence[nn.Module],
-    final: nn.Module,
+    segments: Sequence[Part],
+    branches: Sequence[Part],
+    gate: Gate,
     thresholds: Sequence[float],
     shapes: Sequence[tuple[int, ...]],
 ) -> onnx.ModelProto:
     stages = [
         Stage(
-            segment=export_block(segment, shapes[k], dynamic_batch=False),
-            branch=export_block(branch, shapes[k + 1], output_names=GATED_OUTPUTS, dynamic_batch=False),
+            segment=_block(segment, shapes[k], dynamic_batch=False),
+            branch=_gated_block(branch, shapes[k + 1], gate, dynamic_batch=False),
             threshold=threshold,
         )
-        for k, (segment, branch, threshold) in enumerate(zip(segments, exits, thresholds, strict=True))
+        for k, (segment, branch, threshold) in enumerate(zip(segments, branches, thresholds, strict=False))
     ]
-    return assemble(stages, export_block(final, shapes[-1], output_names=GATED_OUTPUTS, dynamic_batch=False))
+    return assemble(stages, _gated_block(segments[-1], shapes[-1], gate, dynamic_batch=False))
+
+
+def _block(part: Part, shape: tuple[int, ...], *, dynamic_batch: bool = True) -> onnx.ModelProto:
+    if isinstance(part, nn.Module):
+        return export_block(part, shape, dynamic_batch=dynamic_batch)
+    return part if dynamic_batch else with_batch_of_one(part)
+
+
+def _gated_block(part: Part, shape: tuple[int, ...], gate: Gate, *, dynamic_batch: bool = True) -> onnx.ModelProto:
+    if isinstance(part, nn.Module):
+        exit_ = GatedExit(part, gate)
+        return export_block(exit_, shape, output_names=GATED_OUTPUTS, dynamic_batch=dynamic_batch)
+    classes = (part.graph.output[0].type.tensor_type.shape.dim[1].dim_value,)
+    decision = export_block(gate, classes, output_names=GATED_OUTPUTS[1:])
+    return _block(join([part, decision], keep_inner=True), shape, dynamic_batch=dynamic_batch)
+
+
+def _in_a_row(segments: Sequence[Part]) -> nn.Module:
+    modules = [segment for segment in segments if isinstance(segment, nn.Module)]
+    if len(modules) < len(segments):
+        raise ValueError("segments that are blocks say nothing of the backbone in fp32: give it")
+    return nn.Sequential(*modules)
+
+
+def _output_shape(part: Part, shape: tuple[int, ...]) -> tuple[int, ...]:
+    if isinstance(part, nn.Module):
+        return output_shape(part, shape)
+    return tuple(size.dim_value for size in part.graph.output[0].type.tensor_type.shape.dim[1:])
 
 
 def _remove_earlier(out: Path) -> None:

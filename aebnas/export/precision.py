@@ -8,10 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from aebnas.branches.spec import FP32
 from aebnas.errors import BackboneError
 from aebnas.export.graphs import Grid, join, sample_shape, sort_nodes, split_gate
 
-PRECISIONS = ("fp32", "fp16", "int8")
+FP16, INT8 = "fp16", "int8"
+PRECISIONS = (FP32, FP16, INT8)
 _TIMING_SAMPLES = 1
 
 
@@ -35,11 +37,11 @@ def convert(
     Raises:
         BackboneError: the block cannot be converted.
     """
-    if precision == "fp32":
+    if precision == FP32:
         return block
     body, gate = split_gate(block)
     try:
-        made = _fp16(body) if precision == "fp16" else _int8(body, calibration, grid)
+        made = _fp16(body) if precision == FP16 else _int8(body, calibration, grid)
     except Exception as error:  # the tools raise anything on a graph that they did not expect
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise BackboneError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from aebnas.branches.spec import BranchSpec, NetworkSpec
+from aebnas.branches.spec import FP32, BranchSpec, NetworkSpec
 from aebnas.costs.model import CostModel
 from aebnas.costs.network import NetworkCosts
 from aebnas.errors import BackboneError, BranchError, InputError, MeasurementError, TrainingError
@@ -24,6 +24,7 @@ from aebnas.files import canonical_json, digest
 from aebnas.prepare import Prepared
 from aebnas.progress import Progress, Stage
 from aebnas.run_folder import RunFolder
+from aebnas.searching.deployed import DeployedLogits
 from aebnas.searching.evaluation import Budget, Evaluation, StaticPoint
 from aebnas.store import state_of
 from aebnas.training.candidates import train_branch, train_network
@@ -40,7 +41,8 @@ class Evaluator:
     """Evaluates networks of one run; a network or a branch that was seen is not trained again.
 
     Args:
-        costs: Composes exit costs; measures blocks that are new.
+        costs: By precision, composes exit costs and measures blocks that are new; fp32, in which the static backbone
+            is the reference, is always among them.
         limited: Names of the costs that are limited, which curves are solved over as well.
         progress: Shows the features being computed.
     """
@@ -49,7 +51,7 @@ class Evaluator:
         self,
         experiment: Experiment,
         prepared: Prepared,
-        costs: CostModel,
+        costs: Mapping[str, CostModel],
         folder: RunFolder,
         *,
         limited: Sequence[str] = (),
@@ -75,11 +77,32 @@ class Evaluator:
         labels = prepared.data.validation.labels
         self._backbone_correct = (self._features.logits("validation").argmax(1) == labels).numpy()
         self._confidence = build_confidence(experiment.confidence)
+        self._deployed = DeployedLogits(prepared, folder, budget_gib=budget_gib, progress=progress)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the costs, in every precision the same."""
+        return self.costs[FP32].names
 
     @property
     def backbone(self) -> StaticPoint:
-        """The static backbone on validation."""
-        return StaticPoint(float(self._backbone_correct.mean()), self._named(self.costs.backbone))
+        """The static backbone in fp32 on validation."""
+        return StaticPoint(float(self._backbone_correct.mean()), self._named(self.costs[FP32].backbone))
+
+    @property
+    def converted_backbones(self) -> dict[str, StaticPoint]:
+        """The static backbone on validation in every other precision: what that alone does.
+
+        Raises:
+            BackboneError: it cannot be converted.
+        """
+        labels, found = self._prepared.data.validation.labels, {}
+        for precision in self.costs:
+            if precision != FP32:
+                correct = self._deployed.backbone(precision).argmax(1) == labels
+                named = self._named(self.costs[precision].backbone)
+                found[precision] = StaticPoint(float(correct.float().mean()), named)
+        return found
 
     def known(self, spec: NetworkSpec, budget: Budget = "search") -> Evaluation | None:
         """Return the stored evaluation of ``spec``, or None: it is not there, damaged, or its weights are gone."""
@@ -99,7 +122,7 @@ class Evaluator:
         try:
             made = self._make(spec, budget, stage)
         except CANDIDATE_ERRORS as error:
-            made = Evaluation(spec, budget, self.costs.names, Curve(()), (), {}, 0.0, str(error))
+            made = Evaluation(spec, budget, self.names, Curve(()), (), {}, 0.0, str(error))
             if isinstance(error, MeasurementError):
                 return made  # the device may answer next time: nothing is kept
         made = dataclasses.replace(made, seconds=time.perf_counter() - start)
@@ -120,7 +143,7 @@ class Evaluator:
 
     def _make(self, spec: NetworkSpec, budget: Budget, stage: Stage | None) -> Evaluation:
         # Costs come first: a branch that does not fit is refused before any training.
-        costs = self.costs.network(spec.branches)
+        costs = self.costs[spec.precision].network(spec.branches)
         weights: dict[str, Any] = {"branches": []}
         if not spec.branches:
             logits = [self._features.logits("validation")]
@@ -128,6 +151,9 @@ class Evaluator:
             logits, weights = self._branch_logits(spec, budget, stage)
         else:
             logits, weights = self._network_logits(spec, budget, stage)
+        if spec.precision != FP32:
+            # All that follows, thresholds and accuracies alike, is that of the network as it is deployed.
+            logits = self._deployed.network(spec, weights)
         labels = self._prepared.data.validation.labels
         correct = np.stack([(z.argmax(1) == labels).numpy() for z in logits])
         sure = [self._confidence(z).numpy() for z in logits[:-1]]
@@ -137,7 +163,7 @@ class Evaluator:
             StaticPoint(float(correct[exit_].mean()), self._named(costs.truncated(exit_)))
             for exit_ in range(len(spec.branches))
         )
-        return Evaluation(spec, budget, self.costs.names, curve, truncated, weights, 0.0)
+        return Evaluation(spec, budget, self.names, curve, truncated, weights, 0.0)
 
     def _tune(self, confidences: Any, correct: Any, costs: NetworkCosts) -> Curve:
         """Solve for the curve over the costs that are objectives, limits or target; give its points every cost."""
@@ -145,7 +171,7 @@ class Evaluator:
         names = dict.fromkeys([*settings.cost_objectives, *self._limited])
         if settings.target is not None:
             names[settings.target.cost] = None
-        wanted = [self.costs.names.index(name) for name in names]
+        wanted = [self.names.index(name) for name in names]
 
         def cost_of(mask: tuple[bool, ...]) -> npt.NDArray[np.float64]:
             return costs.exit_costs(mask)[wanted]
@@ -194,7 +220,7 @@ class Evaluator:
     def _network_logits(
         self, spec: NetworkSpec, budget: Budget, stage: Stage | None
     ) -> tuple[list[Tensor], dict[str, Any]]:
-        key = self._key(spec, budget)
+        key = self._key(spec.trained_key, budget)
         if self._folder.networks.has(key):
             return self._folder.networks.get(key)["validation_logits"], {"network": key}
         settings = self._experiment.regime
@@ -228,12 +254,12 @@ class Evaluator:
     def _samples(self, budget: Budget) -> int | None:
         return self._experiment.regime.train_samples if budget == "search" else None
 
-    def _key(self, spec: NetworkSpec, budget: Budget) -> str:
-        return digest(spec.key, budget, self._context(budget))
+    def _key(self, spec_key: str, budget: Budget) -> str:
+        return digest(spec_key, budget, self._context(budget))
 
     def _record_key(self, spec: NetworkSpec, budget: Budget) -> str:
         """Return the key of an evaluation; limits, which may change while a run goes on, decide what is solved over."""
-        key, limited = self._key(spec, budget), sorted(set(self._limited))
+        key, limited = self._key(spec.key, budget), sorted(set(self._limited))
         return digest(key, *limited) if limited else key
 
     def _branch_key(self, branch: BranchSpec, budget: Budget) -> str:
@@ -246,7 +272,7 @@ class Evaluator:
         return canonical_json([settings, self._experiment.seed, self._prepared.fingerprint])
 
     def _named(self, costs: Any) -> dict[str, float]:
-        return dict(zip(self.costs.names, map(float, costs), strict=True))
+        return dict(zip(self.names, map(float, costs), strict=True))
 
 
 def _mean_costs(point: OperatingPoint, costs: NetworkCosts) -> tuple[float, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import optuna
@@ -25,13 +25,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Archive:
-    """Every evaluation of a run by the key of its network, and the hypervolume of all their curves."""
+    """Every evaluation of a run by the key of its network, and the hypervolume of all their curves.
+
+    Args:
+        backbone: In fp32: the reference.
+        converted: The static backbone in other precisions, by their names.
+    """
 
     backbone: StaticPoint
     cost: str
     limits: CostLimits
     regime: str
     confidence: str
+    converted: Mapping[str, StaticPoint] = field(default_factory=dict)
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
     _points: list[tuple[float, float]] = field(default_factory=list)
 
@@ -56,9 +62,10 @@ class Archive:
         self.evaluations[evaluation.spec.key] = evaluation
 
     def statics(self) -> list[StaticPoint]:
-        """Return the static networks that are known and within the limits: the backbone and every truncated one."""
+        """Return the static networks that are known and within the limits: backbones and every truncated one."""
         truncated = (static for evaluation in self.evaluations.values() for static in evaluation.truncated)
-        return [static for static in (self.backbone, *truncated) if self.limits.allow_static(static)]
+        every = (self.backbone, *self.converted.values(), *truncated)
+        return [static for static in every if self.limits.allow_static(static)]
 
     def hypervolume(self) -> float:
         """Return the share of the reference rectangle that is dominated."""
@@ -88,7 +95,14 @@ def run_trials(
     trial that was running; the next call runs it again.
     """
     begin(study, genome)
-    archive = Archive(evaluator.backbone, settings.cost_objectives[0], limits, genome.regime, genome.confidence)
+    archive = Archive(
+        evaluator.backbone,
+        settings.cost_objectives[0],
+        limits,
+        genome.regime,
+        genome.confidence,
+        evaluator.converted_backbones,
+    )
     for evaluation in _seen(study, evaluator):
         archive.add(evaluation)
     done, start = finished(study), clock()

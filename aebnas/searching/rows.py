@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aebnas.branches.spec import BranchSpec, NetworkSpec
+from aebnas.branches.spec import FP32, BranchSpec, NetworkSpec
 from aebnas.costs.kinds import KINDS
 from aebnas.exits.curve import OperatingPoint
 from aebnas.exits.dominance import nondominated
@@ -28,6 +28,7 @@ def point_row(evaluation: Evaluation, index: int, point: OperatingPoint) -> Row:
         "exits": [branch.to_json() for branch in evaluation.spec.branches],
         "regime": evaluation.spec.regime,
         "confidence": evaluation.spec.confidence,
+        "precision": evaluation.spec.precision,
         "thresholds": list(point.thresholds),
         "exit_shares": list(point.exit_shares),
         "accuracy_val": point.accuracy,
@@ -44,6 +45,7 @@ def static_row(
     weights: Mapping[str, Any] | None = None,
     *,
     cut: int | None = None,
+    precision: str = FP32,
 ) -> Row:
     """Return the row of a static network: the backbone, or with ``cut`` the backbone cut off at that branch."""
     return {
@@ -53,6 +55,7 @@ def static_row(
         "exits": [branch.to_json() for branch in exits],
         "regime": None,
         "confidence": None,
+        "precision": precision,
         "thresholds": [],
         "exit_shares": [1.0],
         "accuracy_val": static.accuracy,

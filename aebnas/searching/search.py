@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from aebnas.branches.spec import FP32
 from aebnas.costs.kinds import COSTS
 from aebnas.costs.model import CostModel
 from aebnas.devices.local import LocalDevice
@@ -21,15 +22,15 @@ from aebnas.export.gate import Gate, GatedExit
 from aebnas.files import write_json
 from aebnas.prepare import Prepared, prepare
 from aebnas.progress import Progress
-from aebnas.run import BACKBONE_ID, Run, cost_column
+from aebnas.run import Run, cost_column
 from aebnas.run_folder import RunFolder
 from aebnas.searching.choice import CostLimits
 from aebnas.searching.evaluator import Evaluator
 from aebnas.searching.feasible import nothing_feasible
 from aebnas.searching.finalists import choose_finalists, eligible_rows, finalist_rows, retrain
 from aebnas.searching.loop import Archive, run_trials
-from aebnas.searching.rows import Row, front_rows, network_key, static_row
-from aebnas.searching.statics import retrain_truncated, truncated_rows
+from aebnas.searching.rows import Row, front_rows, network_key
+from aebnas.searching.statics import backbone_rows, retrain_truncated, truncated_rows
 from aebnas.searching.study import finished, open_study
 from aebnas.searching.timer import DeviceTimer
 from aebnas.searching.verify import verify
@@ -93,7 +94,7 @@ class _Search:
         evaluator = Evaluator(
             experiment,
             prepared,
-            costs,
+            {FP32: costs},
             folder,
             limited=tuple(self.limits.limits),
             device=self.device,
@@ -165,7 +166,7 @@ class _Search:
         retrain_truncated(archive, evaluator, self.progress)
         front = front_rows(archive, archive.limits, settings.cost_objectives)
         finalists = finalist_rows(chosen, finals, archive, self.experiment)
-        statics = [static_row(BACKBONE_ID, evaluator.backbone), *truncated_rows(archive)]
+        statics = [*backbone_rows(archive), *truncated_rows(archive)]
         verified = verify(
             [*finalists, *statics],
             prepared,

@@ -1,12 +1,15 @@
-"""Static networks that an early-exit network has to be better than: the backbone cut off at one branch."""
+"""Static networks that an early-exit network has to be better than: the backbone, and it cut off at one branch."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from aebnas.branches.spec import BranchSpec, NetworkSpec
+from aebnas.branches.spec import FP32, NetworkSpec
 from aebnas.exits.dominance import nondominated
 from aebnas.progress import Progress
+from aebnas.run import BACKBONE_ID
 from aebnas.searching.evaluation import Evaluation, StaticPoint
 from aebnas.searching.evaluator import Evaluator
 from aebnas.searching.loop import Archive
@@ -22,18 +25,27 @@ def retrain_truncated(archive: Archive, evaluator: Evaluator, progress: Progress
     Only where the backbone is frozen: there a branch is the same network whoever else it stands with. Where the
     backbone moves, a truncated network is part of the network that it was trained with.
     """
-    branches: dict[BranchSpec, StaticPoint] = {}
+    found: dict[NetworkSpec, StaticPoint] = {}
     for evaluation in archive.evaluations.values():
         if "network" not in evaluation.weights:
-            branches |= dict(zip(evaluation.spec.branches, evaluation.truncated, strict=False))
-    specs = list(branches)
-    chosen = [specs[i] for i in _best(list(branches.values()), archive)]
-    networks = [NetworkSpec((branch,), archive.regime, archive.confidence) for branch in chosen]
+            for branch, static in zip(evaluation.spec.branches, evaluation.truncated, strict=False):
+                found[replace(evaluation.spec, branches=(branch,))] = static
+    specs = list(found)
+    networks = [specs[i] for i in _best(list(found.values()), archive)]
     with progress.stage("retraining truncated networks", sum(evaluator.work(spec) for spec in networks)) as stage:
         for spec in networks:
             final = evaluator.evaluate(spec, "final", stage)
             if final.failure is None:
                 archive.replace(final)
+
+
+def backbone_rows(archive: Archive) -> list[Row]:
+    """Return the rows of the static backbone: the reference, and what other precisions alone make of it."""
+    converted = [
+        static_row(f"{BACKBONE_ID}-{precision}", static, precision=precision)
+        for precision, static in archive.converted.items()
+    ]
+    return [static_row(BACKBONE_ID, archive.backbone), *converted]
 
 
 def truncated_rows(archive: Archive) -> list[Row]:
@@ -43,7 +55,9 @@ def truncated_rows(archive: Archive) -> list[Row]:
         if evaluation.budget == "final":
             for number, branch in enumerate(evaluation.spec.branches):
                 moved = "network" in evaluation.weights
-                name = f"cut-{evaluation.id}-{number}" if moved else f"cut-{branch.key[:8]}"
+                precision = evaluation.spec.precision
+                alone = f"cut-{branch.key[:8]}" + ("" if precision == FP32 else f"-{precision}")
+                name = f"cut-{evaluation.id}-{number}" if moved else alone
                 found.setdefault(name, (evaluation, number))
     names = list(found)
     best = _best([evaluation.truncated[number] for evaluation, number in found.values()], archive)
@@ -51,11 +65,11 @@ def truncated_rows(archive: Archive) -> list[Row]:
 
 
 def _row(name: str, evaluation: Evaluation, number: int) -> Row:
-    static = evaluation.truncated[number]
+    static, spec = evaluation.truncated[number], evaluation.spec
     if "network" in evaluation.weights:
-        return static_row(name, static, evaluation.spec.branches, evaluation.weights, cut=number)
+        return static_row(name, static, spec.branches, evaluation.weights, cut=number, precision=spec.precision)
     weights = {"branches": [evaluation.weights["branches"][number]]}
-    return static_row(name, static, [evaluation.spec.branches[number]], weights, cut=0)
+    return static_row(name, static, [spec.branches[number]], weights, cut=0, precision=spec.precision)
 
 
 def _best(points: list[StaticPoint], archive: Archive) -> list[int]:

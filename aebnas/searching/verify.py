@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from aebnas.branches.spec import FP32
+from aebnas.data.splits import Split
 from aebnas.devices.profile import HardwareProfile
+from aebnas.devices.target.session import CPU
 from aebnas.exits.confidence import build_confidence
 from aebnas.exits.policy import Policy
 from aebnas.export.evaluate import EvaluationResult, evaluate_export
 from aebnas.export.manifest import SINGLE_FILE
 from aebnas.export.package import update_costs
+from aebnas.export.session import EarlyExitSession
 from aebnas.prepare import Prepared
 from aebnas.progress import Progress
 from aebnas.rebuild import costs_of, export_row, rebuild
@@ -47,11 +52,8 @@ def verify(
     done: list[Row] = []
     with progress.stage("verifying finalists", len(rows)) as stage:
         for row in rows:
-            network = rebuild(row, prepared, folder).to(device)
-            key = str(sorted(row["weights"].items()))
-            if key not in cache:
-                cache[key] = logits_of(network, test, device)
-            out = export_row(row, network.cpu(), prepared, folder.exports / row["id"], profile)
+            network = rebuild(row, prepared, folder)
+            out = export_row(row, network, prepared, folder.exports / row["id"], profile, folder)
             stage.advance()
             size_mib = (out / SINGLE_FILE).stat().st_size / MIB
             if profile.limits.model_mib is not None and size_mib > profile.limits.model_mib and not row["static"]:
@@ -61,10 +63,23 @@ def verify(
                 )
                 continue
             measured = evaluate_export(out, inputs, labels) if profile.connection == "local" else None
-            accuracy = _accuracy(row, cache[key], test.labels)
+            if row["precision"] != FP32:
+                accuracy = _deployed_accuracy(out, test)
+            else:
+                accuracy = _accuracy(row, _logits(row, network.to(device), test, device, cache), test.labels)
             done.append({**row, "accuracy_test": accuracy, "model_mib_measured": size_mib, **_measured(row, measured)})
             update_costs(out, costs_of(done[-1]))
     return done
+
+
+def _logits(
+    row: Row, network: nn.Module, test: Split, device: torch.device, cache: dict[str, list[Tensor]]
+) -> list[Tensor]:
+    """Return the logits of every exit on test; rows of the same weights share them."""
+    key = str(sorted(row["weights"].items()))
+    if key not in cache:
+        cache[key] = logits_of(network, test, device)
+    return cache[key]
 
 
 def _accuracy(row: Row, logits: list[Tensor], labels: Tensor) -> float:
@@ -76,6 +91,13 @@ def _accuracy(row: Row, logits: list[Tensor], labels: Tensor) -> float:
     exits = policy.leave_at(np.stack([measure(z).numpy() for z in logits[:-1]]))
     correct = np.stack([(z.argmax(1) == labels).numpy() for z in logits])
     return float(correct[exits, np.arange(len(exits))].mean())
+
+
+def _deployed_accuracy(out: Path, test: Split) -> float:
+    """Return the accuracy of the exported network itself, on the CPU whatever device it was made for."""
+    session = EarlyExitSession(out, provider=CPU)
+    right = [session.run(batch.images.numpy(), "staged").labels == batch.labels.numpy() for batch in test.batches(256)]
+    return float(np.concatenate(right).mean())
 
 
 def _measured(row: Row, result: EvaluationResult | None) -> Row:

@@ -70,7 +70,7 @@ def open_evaluator(prepared, toy_experiment, tmp_path):
         costs = CostModel(prepared.backbone, lambda exit_: GatedExit(exit_, gate), timer)
         experiment = toy_experiment(**{"regime__training__epochs": 1, **options})
         folder = RunFolder(tmp_path / run)
-        return Evaluator(experiment, prepared, costs, folder, limited=limited, device=CPU, progress=Progress())
+        return Evaluator(experiment, prepared, {"fp32": costs}, folder, limited=limited, device=CPU, progress=Progress())
 
     return make
 
@@ -165,7 +165,7 @@ def test_points_of_a_curve_are_what_their_thresholds_give(open_evaluator, networ
     labels = prepared.data.validation.labels.numpy()
     sure = np.stack([torch.softmax(z, 1).amax(1).numpy() for z in logits[:-1]])
     right = np.stack([z.argmax(1).numpy() == labels for z in logits])
-    costs = evaluator.costs.network(made.spec.branches)
+    costs = evaluator.costs["fp32"].network(made.spec.branches)
     assert len(made.curve.points) > 2
     for point in made.curve.points:
         exits = Policy("max-probability", point.thresholds).leave_at(sure)
@@ -260,7 +260,7 @@ def every_point(prepared, tmp_path):
         images = torch.cat([batch.images for batch in prepared.data.validation.batches(512)])
         right = np.stack([(z.argmax(1) == labels).numpy() for z in (*logits, prepared.backbone(images))])
         sure = np.stack([build_confidence("max-probability")(z).numpy() for z in logits])
-        costs = evaluator.costs.network(made.spec.branches)
+        costs = evaluator.costs["fp32"].network(made.spec.branches)
         grids = [[None, *map(float, quantile_grid(row, GRID))] for row in sure]
         return [
             evaluate_thresholds(sure, right, costs.exit_costs, choice, tails=costs.tails)
@@ -332,7 +332,7 @@ def test_a_block_that_could_not_be_measured_is_tried_again(open_evaluator, netwo
         raise MeasurementError("the device does not answer")
 
     with monkeypatch.context() as patch:
-        patch.setattr(evaluator.costs, "network", fail)
+        patch.setattr(evaluator.costs["fp32"], "network", fail)
         failed = evaluator.evaluate(network(0))
     assert (failed.failure, failed.curve.points) == ("the device does not answer", ())
     assert evaluator.known(network(0)) is None

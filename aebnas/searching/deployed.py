@@ -1,0 +1,224 @@
+"""Logits of a network on validation as its deployed blocks compute them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from aebnas.branches.build import build_branch
+from aebnas.branches.spec import BranchSpec, NetworkSpec
+from aebnas.data.splits import Split
+from aebnas.errors import RunError
+from aebnas.export.deployed import BlockSession, Chain, DeployedNetwork, Floats
+from aebnas.files import atomic_path, digest, write_atomic
+from aebnas.prepare import Prepared
+from aebnas.progress import Progress
+from aebnas.rebuild import deploy, deployed_backbone, rebuild
+from aebnas.run_folder import RunFolder
+from aebnas.store import load_state
+from aebnas.training.features import GIB
+from aebnas.training.fit import EVALUATION_BATCH
+
+
+class DeployedLogits:
+    """What trained networks answer on validation in other precisions than fp32.
+
+    On a frozen backbone, its features are computed once per precision and a branch's logits once per branch.
+
+    Args:
+        budget_gib: Most bytes of features on disk per precision, in GiB.
+    """
+
+    def __init__(self, prepared: Prepared, folder: RunFolder, *, budget_gib: float, progress: Progress) -> None:
+        self._prepared, self._folder, self._progress = prepared, folder, progress
+        self._budget = budget_gib * GIB
+        self._backbones: dict[str, DeployedFeatures] = {}
+
+    def backbone(self, precision: str) -> Tensor:
+        """Return the logits ``(N, classes)`` of the static backbone.
+
+        Raises:
+            BackboneError: it cannot be converted.
+        """
+        return self._frozen(precision).logits
+
+    def network(self, spec: NetworkSpec, weights: Mapping[str, Any]) -> list[Tensor]:
+        """Return the logits ``(N, classes)`` of every exit of ``spec``, in its precision.
+
+        Args:
+            weights: Where its weights are in the run's stores.
+
+        Raises:
+            BackboneError: a part cannot be converted.
+        """
+        if "network" in weights:
+            return self._own_backbone(spec, weights)
+        frozen = self._frozen(spec.precision)
+        branches = zip(spec.branches, weights["branches"], strict=True)
+        return [*(self._branch(frozen, branch, key) for branch, key in branches), frozen.logits]
+
+    def _frozen(self, precision: str) -> DeployedFeatures:
+        if precision not in self._backbones:
+            self._backbones[precision] = DeployedFeatures(
+                deployed_backbone(self._prepared, precision, self._folder),
+                self._prepared.data.validation,
+                [point.shape for point in self._prepared.backbone.attach_points],
+                folder=self._folder.features,
+                budget=self._budget,
+                progress=self._progress,
+            )
+        return self._backbones[precision]
+
+    def _branch(self, frozen: DeployedFeatures, spec: BranchSpec, key: str) -> Tensor:
+        backbone, stored = self._prepared.backbone, self._folder.branches
+        border = [point.name for point in backbone.attach_points].index(spec.attach)
+        branch = build_branch(spec, backbone.attach_points[border].shape, backbone.num_classes).eval()
+        load_state(branch, stored.get(key)["state"], stored.path(key))
+        name = digest("logits", frozen.chain.branch_key(branch, border))
+        if not self._folder.deployed.has(name):
+            session = BlockSession(frozen.chain.branch(branch, border))
+            logits = [torch.from_numpy(session.run(batch)) for batch in frozen.batches(border)]
+            self._folder.deployed.put(name, {"logits": torch.cat(logits)})
+        kept: Tensor = self._folder.deployed.get(name)["logits"]
+        return kept
+
+    def _own_backbone(self, spec: NetworkSpec, weights: Mapping[str, Any]) -> list[Tensor]:
+        row = {"weights": weights, "exits": [branch.to_json() for branch in spec.branches]}
+        network = rebuild(row, self._prepared, self._folder)
+        made = deploy(network, self._prepared, spec.precision, self._folder)
+        return [torch.from_numpy(logits) for logits in all_logits(made, self._prepared.data.validation)]
+
+
+def all_logits(network: DeployedNetwork, split: Split) -> list[Floats]:
+    """Return the logits ``(N, classes)`` of every exit of ``network`` on all of ``split``."""
+    segments, branches = network.parts([True] * len(network.branches))
+    *before, last = map(BlockSession, segments)
+    exits = [BlockSession(branch) for branch in branches]
+    found: list[list[Floats]] = [[] for _ in segments]
+    for batch in split.batches(EVALUATION_BATCH):
+        features = batch.images.numpy()
+        for number, (segment, exit_) in enumerate(zip(before, exits, strict=True)):
+            features = segment.run(features)
+            found[number].append(exit_.run(features))
+        found[-1].append(last.run(features))
+    return [np.concatenate(parts) for parts in found]
+
+
+class DeployedFeatures:
+    """What a frozen backbone in another precision makes of a split, kept on disk within a budget.
+
+    Features that lie on a grid are kept as the 8 bits that they are, others as float32: what comes back is to the last
+    bit what went in. They are kept for as many attach points as fit the budget, the deepest first.
+
+    Args:
+        shapes: Of one sample at every attach point, which lie between the segments of ``chain``.
+        folder: Where files go; they are found again when the same run goes on.
+        budget: Most bytes on disk.
+    """
+
+    def __init__(
+        self,
+        chain: Chain,
+        split: Split,
+        shapes: list[tuple[int, ...]],
+        *,
+        folder: Path,
+        budget: float,
+        progress: Progress,
+    ) -> None:
+        self.chain = chain
+        self._split, self._shapes, self._folder = split, shapes, folder
+        self._kept = self._choose(budget)
+        self.logits = self._read() if self._complete() else self._build(progress)
+
+    def batches(self, point: int) -> Iterator[Floats]:
+        """Yield the features at attach point number ``point``, in order."""
+        if point not in self._kept:
+            session = BlockSession(self.chain.span(0, point + 1))
+            yield from (session.run(batch.images.numpy()) for batch in self._split.batches(EVALUATION_BATCH))
+            return
+        stored = np.memmap(self._file(point), self._dtype(point), mode="r", shape=self._shape(point))
+        for start in range(0, len(stored), EVALUATION_BATCH):
+            yield self._unpacked(point, stored[start : start + EVALUATION_BATCH])
+
+    def _choose(self, budget: float) -> frozenset[int]:
+        used, chosen = 0, []
+        for point in reversed(range(len(self._shapes))):
+            used += self._bytes(point)
+            if used > budget:
+                break
+            chosen.append(point)
+        return frozenset(chosen)
+
+    def _build(self, progress: Progress) -> Tensor:
+        sessions, logits = [BlockSession(block) for block in self.chain.blocks], []
+        label = f"{self.chain.precision} features of the validation split"
+        with ExitStack() as stack, progress.stage(label, len(self._split)) as stage:
+            files = {
+                point: stack.enter_context(stack.enter_context(atomic_path(self._file(point))).open("wb"))
+                for point in sorted(self._kept)
+            }
+            for batch in self._split.batches(EVALUATION_BATCH):
+                features = batch.images.numpy()
+                for point, session in enumerate(sessions):
+                    features = session.run(features)
+                    if point in files:
+                        files[point].write(self._packed(point, features).tobytes())
+                logits.append(features)
+                stage.advance(len(batch.labels))
+        # Written last, so that their presence vouches for the features.
+        result = np.concatenate(logits)
+        write_atomic(self._logits_file, lambda file: np.save(file, result))
+        return torch.from_numpy(result)
+
+    def _complete(self) -> bool:
+        files = {self._file(point): self._bytes(point) for point in self._kept}
+        whole = all(path.exists() and path.stat().st_size == size for path, size in files.items())
+        return whole and self._logits_file.exists()
+
+    def _read(self) -> Tensor:
+        try:
+            return torch.from_numpy(np.load(self._logits_file, allow_pickle=False))
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"{self._logits_file} is damaged ({error}): delete it and run the same command again"
+            ) from error
+
+    def _packed(self, point: int, features: Floats) -> npt.NDArray[Any]:
+        grid = self.chain.grid(point)
+        if grid is None:
+            return features
+        steps: npt.NDArray[np.uint8] = (np.rint(features / np.float32(grid.scale)) + grid.zero_point).astype(np.uint8)
+        return steps
+
+    def _unpacked(self, point: int, stored: npt.NDArray[Any]) -> Floats:
+        grid = self.chain.grid(point)
+        if grid is None:
+            return np.array(stored)
+        # In the order in which onnxruntime dequantises.
+        steps: Floats = (stored.astype(np.int32) - grid.zero_point).astype(np.float32)
+        return steps * np.float32(grid.scale)
+
+    def _shape(self, point: int) -> tuple[int, ...]:
+        return (len(self._split), *self._shapes[point])
+
+    def _dtype(self, point: int) -> type[np.generic]:
+        return np.float32 if self.chain.grid(point) is None else np.uint8
+
+    def _bytes(self, point: int) -> int:
+        return math.prod(self._shape(point)) * np.dtype(self._dtype(point)).itemsize
+
+    def _file(self, point: int) -> Path:
+        return self._folder / f"{self.chain.key}-validation-{point}.{np.dtype(self._dtype(point)).name}"
+
+    @property
+    def _logits_file(self) -> Path:
+        return self._folder / f"{self.chain.key}-validation-logits.npy"
