@@ -17,6 +17,7 @@ from aebnas.backbones.build import state_fingerprint
 from aebnas.backbones.cut import SegmentedBackbone
 from aebnas.branches.build import Branch
 from aebnas.branches.spec import FP32, BranchSpec
+from aebnas.costs.kinds import KINDS
 from aebnas.devices.profile import HardwareProfile
 from aebnas.exits.policy import Policy
 from aebnas.export.deployed import Chain, DeployedNetwork
@@ -139,12 +140,14 @@ def export_row(
         precision=precision,
         threads=profile.threads,
         provider=profile.provider,
+        provider_options=profile.provider_options,
     )
 
 
 def costs_of(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is known of a row's costs, for its manifest."""
-    return {name: row[name] for name in ("macs_mean", "latency_ms_mean", "latency_ms_measured")}
+    columns = [kind.column for kind in KINDS] + [kind.measured for kind in KINDS if kind.measured is not None]
+    return {name: row.get(name) for name in columns}
 
 
 def _executed(

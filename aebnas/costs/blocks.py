@@ -11,10 +11,17 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Block:
-    """A module with one input, and the shape (without batch) of that input."""
+    """Modules that run in a row as one graph.
 
-    module: nn.Module
+    Args:
+        parts: The first takes one input, each other what the one before it gives.
+        shape: Of that input, without the batch.
+        gated: The last part gives logits, and the graph their label and confidence as well.
+    """
+
+    parts: tuple[nn.Module, ...]
     shape: tuple[int, ...]
+    gated: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,27 +46,22 @@ class Figures:
     Args:
         size_mib: Of its file.
         latency_ms: Low (20 %) quantile of its runs: what it takes when nothing interferes. None: not measured.
-        half_ms: Half the width of that quantile's 95 % confidence interval.
         median_ms: What it typically takes.
         memory_mib: Peak of what the runtime's arena holds while it runs; None where the runtime does not tell.
-        energy_mj: Of one run; None where nothing measures it.
+        energy_mj: Of one run; None where neither a sensor nor the profile's power tells.
+        energy_source: The sensor's name, or ``profile``.
     """
 
     size_mib: float
     latency_ms: float | None = None
-    half_ms: float = 0.0
     median_ms: float | None = None
     memory_mib: float | None = None
     energy_mj: float | None = None
+    energy_source: str | None = None
 
 
 class BlockTimer(Protocol):
     """Measures blocks on the target device; for one that cannot be reached from here, their sizes alone."""
-
-    @property
-    def active_w(self) -> float | None:
-        """Power that the device draws while it computes, in W, from its profile; None where it does not say."""
-        ...
 
     def overhead_ms(self) -> float | None:
         """Return what starting any graph costs, in ms: part of every measured block. None: cannot be measured."""

@@ -17,7 +17,8 @@ class CostKind:
         label: For people.
         unit: For people, of a value divided by ``scale``.
         column: Of the front; what is predicted.
-        measured: Of the front; what was measured end to end, None where prediction is exact.
+        measured: Of the front; what was measured on whole networks, None where nothing is: MACs are exact, and energy
+            is measured block by block.
         limit: Its key under ``limits``.
         scale: What one of ``unit`` is worth: MACs are counted one by one and spoken of in millions.
         device: It takes a device that can be measured.
@@ -41,7 +42,7 @@ KINDS = (
     CostKind(MACS, "mean multiply-accumulates", "M MACs", "macs_mean", None, "macs_m", 1e6, device=False),
     CostKind(LATENCY, "mean latency", "ms", "latency_ms_mean", "latency_ms_measured", "latency_ms"),
     CostKind(TAIL, "95 % quantile of the latency", "ms", "latency_ms_p95", "latency_ms_p95_measured", "latency_p95_ms"),
-    CostKind(ENERGY, "mean energy", "mJ", "energy_mj_mean", "energy_mj_measured", "energy_mj"),
+    CostKind(ENERGY, "mean energy", "mJ", "energy_mj_mean", None, "energy_mj"),
     CostKind(SIZE, "model size", "MiB", "model_mib", "model_mib_measured", "model_mib", device=False),
     CostKind(MEMORY, "peak memory", "MiB", "peak_memory_mib", "resident_mib_measured", "peak_memory_mib"),
 )

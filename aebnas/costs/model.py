@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-
-import numpy as np
-from torch import nn
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import fmean
 
 from aebnas.backbones.cut import SegmentedBackbone
 from aebnas.branches.build import build_branch
@@ -13,7 +13,7 @@ from aebnas.branches.spec import BranchSpec
 from aebnas.costs.blocks import Block, BlockTimer, Figures, ForcedPath
 from aebnas.costs.kinds import ENERGY, LATENCY, MACS, MEMORY, SIZE, TAIL
 from aebnas.costs.macs import count_macs, segment_macs
-from aebnas.costs.network import Costs, NetworkCosts, Part
+from aebnas.costs.network import Costs, NetworkCosts, Part, Path, static_costs
 from aebnas.costs.overhead import MeasuredPath, Overhead, fit_overhead
 
 
@@ -26,7 +26,6 @@ class CostModel:
 
     Args:
         backbone: The cut backbone.
-        gated: Turns an exit into a module that also gives label and confidence; a gate has no MACs.
         timer: Measures blocks; without a device that can be measured, latency is no cost. None: only MACs are.
         calibration: Branches of the networks that the overhead is fitted on; none: plain sums.
     """
@@ -34,37 +33,30 @@ class CostModel:
     def __init__(
         self,
         backbone: SegmentedBackbone,
-        gated: Callable[[nn.Module], nn.Module],
         timer: BlockTimer | None,
         calibration: Sequence[Sequence[BranchSpec]] = (),
     ) -> None:
-        self._backbone, self._gated, self._timer = backbone, gated, timer
+        self._backbone, self._timer = backbone, timer
         self._shapes = [backbone.input_shape, *(point.shape for point in backbone.attach_points)]
-        self._end = len(backbone.segments) - 1
+        self._last = len(backbone.segments) - 1
+        self._segment_macs = segment_macs(backbone)
         self._empty_ms = None if timer is None else timer.overhead_ms()
         self._branches: dict[str, Part] = {}
+        self._cuts: dict[str, Part] = {}
         self._spans, self._ends, self._static = self._measure_spans()
         self.names = self._known_names()
-        self.overhead = Overhead(self._empty_ms or 0.0)
-        if self._empty_ms is not None:
-            self.overhead = fit_overhead(self._empty_ms, self._measure_paths(calibration))
-        self.missed_macs = count_macs(backbone.span(0, self._end + 1), backbone.input_shape).missed
+        self.overhead = self._fit(calibration)
+        self.missed_macs = count_macs(backbone.span(0, self._last + 1), backbone.input_shape).missed
 
     @property
     def backbone(self) -> Costs:
         """Costs (n_costs,) of the static backbone, a graph of its own that was measured whole."""
-        figures = self._static.figures
-        latency_ms = figures.median_ms if figures.median_ms is not None else figures.latency_ms or 0.0
-        energy = figures.energy_mj if figures.energy_mj is not None else (self._active_w or 0.0) * latency_ms
-        values = {
-            MACS: self._static.macs,
-            LATENCY: latency_ms,
-            TAIL: latency_ms,
-            ENERGY: energy,
-            SIZE: figures.size_mib,
-            MEMORY: figures.size_mib + (figures.memory_mib or 0.0),
-        }
-        return np.array([values[name] for name in self.names], dtype=np.float64)
+        return static_costs(self.names, self._static)
+
+    @property
+    def energy_source(self) -> str | None:
+        """Where energies come from: the name of a sensor, ``profile`` for active power x time, None: no energies."""
+        return self._static.figures.energy_source
 
     def network(self, specs: Sequence[BranchSpec]) -> NetworkCosts:
         """Return the costs of a network with branches ``specs``, in the order of their attach points.
@@ -75,18 +67,24 @@ class CostModel:
             BranchError: a branch does not fit. MeasurementError: a block could not be measured.
         """
         self._measure_branches([spec for spec in specs if spec.key not in self._branches])
+        return self._compose(specs, self.overhead)
+
+    def _compose(self, specs: Sequence[BranchSpec], overhead: Overhead) -> NetworkCosts:
         return NetworkCosts(
             self.names,
             tuple(self._point(spec) for spec in specs),
             self._spans,
             self._ends,
             tuple(self._branches[spec.key] for spec in specs),
-            self.overhead,
-            self._active_w,
+            tuple(self._cuts[spec.key] for spec in specs),
+            overhead,
         )
 
     def _point(self, spec: BranchSpec) -> int:
-        return [point.name for point in self._backbone.attach_points].index(spec.attach)
+        return self._points().index(spec.attach)
+
+    def _points(self) -> list[str]:
+        return [point.name for point in self._backbone.attach_points]
 
     def _known_names(self) -> tuple[str, ...]:
         figures, known = self._static.figures, [MACS]
@@ -96,13 +94,9 @@ class CostModel:
             known.append(SIZE)
         if figures.memory_mib is not None:
             known.append(MEMORY)
-        if figures.energy_mj is not None or self._active_w is not None:
+        if figures.energy_mj is not None:
             known.append(ENERGY)
         return tuple(known)
-
-    @property
-    def _active_w(self) -> float | None:
-        return None if self._timer is None else self._timer.active_w
 
     def _figures(self, blocks: Mapping[str, Block]) -> Mapping[str, Figures]:
         if self._timer is None or not blocks:
@@ -111,63 +105,77 @@ class CostModel:
 
     def _measure_spans(self) -> tuple[dict[tuple[int, int], Part], dict[int, Part], Part]:
         """Return the parts between attach points, from each of them to the gated end, and the static backbone."""
-        macs = segment_macs(self._backbone)
-        between = [(a, b) for a in range(-1, self._end) for b in range(a + 1, self._end)]
+        macs = self._segment_macs
+        between = [(a, b) for a in range(-1, self._last) for b in range(a + 1, self._last)]
         blocks = {f"span {a} {b}": self._span(a, b) for a, b in between}
-        blocks |= {f"end {a}": self._gated_end(a) for a in range(-1, self._end)}
-        blocks["backbone"] = self._span(-1, self._end)
+        blocks |= {f"end {a}": self._end(a) for a in range(-1, self._last)}
+        blocks["backbone"] = self._span(-1, self._last)
         figures = self._figures(blocks)
         return (
             {(a, b): self._part(sum(macs[a + 1 : b + 1]), figures[f"span {a} {b}"]) for a, b in between},
-            {a: self._part(sum(macs[a + 1 :]), figures[f"end {a}"]) for a in range(-1, self._end)},
+            {a: self._part(sum(macs[a + 1 :]), figures[f"end {a}"]) for a in range(-1, self._last)},
             self._part(sum(macs), figures["backbone"]),
         )
 
     def _measure_branches(self, specs: Sequence[BranchSpec]) -> None:
-        blocks = {spec.key: self._branch(spec) for spec in specs}
-        figures = self._figures({key: self._as_gated(block) for key, block in blocks.items()})
-        for key, block in blocks.items():
-            self._branches[key] = self._part(count_macs(block.module, block.shape).macs, figures[key])
+        """Measure every branch, and the static network that ends in it."""
+        branches = {spec.key: self._branch(spec) for spec in specs}
+        cuts = {spec.key: self._cut(spec, branches[spec.key]) for spec in specs}
+        named = {f"branch {key}": block for key, block in branches.items()}
+        figures = self._figures(named | {f"cut {key}": block for key, block in cuts.items()})
+        before = dict(zip(self._points(), itertools.accumulate(self._segment_macs), strict=False))
+        for spec in specs:
+            block = branches[spec.key]
+            macs = count_macs(block.parts[-1], block.shape).macs
+            self._branches[spec.key] = self._part(macs, figures[f"branch {spec.key}"])
+            self._cuts[spec.key] = self._part(before[spec.attach] + macs, figures[f"cut {spec.key}"])
 
-    def _measure_paths(self, networks: Sequence[Sequence[BranchSpec]]) -> list[MeasuredPath]:
-        """Measure real graphs of ``networks``, each forced to every one of its exits."""
-        if self._timer is None or not networks:
-            return []
-        composed = [self.network(specs) for specs in networks]
-        cases = [
-            (number, costs, specs, exit_)
-            for number, (costs, specs) in enumerate(zip(composed, networks, strict=True))
-            for exit_ in range(len(specs) + 1)
+    def _cut(self, spec: BranchSpec, branch: Block) -> Block:
+        parts = (*self._span(-1, self._point(spec)).parts, *branch.parts)
+        return Block(parts, self._backbone.input_shape, gated=True)
+
+    def _fit(self, networks: Sequence[Sequence[BranchSpec]]) -> Overhead:
+        """Fit the overhead on real graphs of ``networks``, each forced to every one of its exits."""
+        if self._timer is None or not any(networks):
+            return Overhead(self._empty_ms or 0.0)
+        # All in one go, so that they are measured interleaved.
+        self._measure_branches(list({spec.key: spec for specs in networks for spec in specs}.values()))
+        cases: list[tuple[ForcedPath, Path]] = []
+        for specs in filter(None, networks):
+            costs, longest = self._compose(specs, Overhead(0.0)), self._forced(specs)
+            exits = range(len(specs) + 1)
+            cases += [(replace(longest, exit=exit_), costs.path([True] * len(specs), exit_)) for exit_ in exits]
+        figures = self._timer.paths({str(number): forced for number, (forced, _) in enumerate(cases)})
+        measured = [
+            MeasuredPath(path.blocks_ms, path.gates, path.final, median_ms)
+            for number, (_, path) in enumerate(cases)
+            if (median_ms := figures[str(number)].median_ms) is not None
         ]
-        figures = self._timer.paths({f"{n} {exit_}": self._forced(specs, exit_) for n, _, specs, exit_ in cases})
-        found = []
-        for number, costs, specs, exit_ in cases:
-            path = costs.path([True] * len(specs), exit_)
-            typical_ms = figures[f"{number} {exit_}"].median_ms
-            if typical_ms is not None:
-                found.append(MeasuredPath(path.blocks_ms, path.gates, path.final, typical_ms))
-        return found
+        # A whole file is larger than its parts by its decisions.
+        beyond_mib = [
+            (figures[str(number)].size_mib - sum(part.figures.size_mib for part in path.parts)) / path.gates
+            for number, (_, path) in enumerate(cases)
+            if path.final
+        ]
+        return replace(fit_overhead(self._empty_ms or 0.0, measured), gate_mib=fmean(beyond_mib))
 
-    def _forced(self, specs: Sequence[BranchSpec], exit_: int) -> ForcedPath:
+    def _forced(self, specs: Sequence[BranchSpec]) -> ForcedPath:
         stages, here = [], -1
         for spec in specs:
             point = self._point(spec)
-            stages.append((self._span(here, point), self._as_gated(self._branch(spec))))
+            stages.append((self._span(here, point), self._branch(spec)))
             here = point
-        return ForcedPath(tuple(stages), self._gated_end(here), exit_)
+        return ForcedPath(tuple(stages), self._end(here), len(stages))
 
     def _span(self, start: int, stop: int) -> Block:
-        return Block(self._backbone.span(start + 1, stop + 1), self._shapes[start + 1])
+        return Block(tuple(self._backbone.segments[start + 1 : stop + 1]), self._shapes[start + 1])
 
-    def _gated_end(self, start: int) -> Block:
-        return self._as_gated(self._span(start, self._end))
+    def _end(self, start: int) -> Block:
+        return replace(self._span(start, self._last), gated=True)
 
     def _branch(self, spec: BranchSpec) -> Block:
         shape = self._shapes[self._point(spec) + 1]
-        return Block(build_branch(spec, shape, self._backbone.num_classes), shape)
-
-    def _as_gated(self, block: Block) -> Block:
-        return Block(self._gated(block.module), block.shape)
+        return Block((build_branch(spec, shape, self._backbone.num_classes),), shape, gated=True)
 
     def _part(self, macs: float, figures: Figures) -> Part:
         beyond_ms = max(0.0, (figures.latency_ms or 0.0) - (self._empty_ms or 0.0))

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aebnas.costs.blocks import Figures
-from aebnas.costs.kinds import ENERGY, LATENCY, MACS, SIZE, TAIL
+from aebnas.costs.kinds import ENERGY, LATENCY, MACS, MEMORY, SIZE, TAIL
 from aebnas.costs.overhead import Overhead
 
 Costs = npt.NDArray[np.float64]
@@ -55,8 +55,8 @@ class NetworkCosts:
         spans: ``spans[a, b]``: from attach point a (-1: the input) to attach point b.
         ends: ``ends[a]``: from attach point a (-1: the input) to the backbone's label and confidence.
         branches: One per branch, its gate (softmax, confidence) included.
+        cuts: One per branch: the whole static network that ends there, with label and confidence, as one graph.
         overhead: Turns the latencies of parts into that of a graph.
-        active_w: Power while computing, for parts whose energy was not measured.
     """
 
     names: tuple[str, ...]
@@ -64,8 +64,8 @@ class NetworkCosts:
     spans: Mapping[tuple[int, int], Part]
     ends: Mapping[int, Part]
     branches: tuple[Part, ...]
+    cuts: tuple[Part, ...]
     overhead: Overhead
-    active_w: float | None = None
 
     def path(self, mask: Sequence[bool], exit_: int) -> Path:
         """Return what is executed when leaving at ``exit_``, which is on, with only the branches in ``mask`` on.
@@ -115,8 +115,7 @@ class NetworkCosts:
 
     def truncated(self, exit_: int) -> Costs:
         """Return the costs of the static network that always ends in branch ``exit_``, with label and confidence."""
-        path = Path(((self.spans[-1, self.points[exit_]], self.branches[exit_]),), gates=0, final=False)
-        return self._costs(path, path)
+        return static_costs(self.names, self.cuts[exit_])
 
     def _costs(self, path: Path, whole: Path) -> Costs:
         return np.array([self._cost(name, path, whole) for name in self.names], dtype=np.float64)
@@ -127,26 +126,37 @@ class NetworkCosts:
         if name in (LATENCY, TAIL):
             return self._latency_ms(path)
         if name == ENERGY:
-            return energy_mj(path.parts, self._latency_ms(path), self.active_w)
-        size = sum(part.figures.size_mib for part in whole.parts)
+            return energy_mj(path.parts, self._latency_ms(path))
+        size = sum(part.figures.size_mib for part in whole.parts) + whole.gates * self.overhead.gate_mib
         return size if name == SIZE else size + _activations_mib(whole)
 
     def _latency_ms(self, path: Path) -> float:
         return self.overhead.latency_ms(path.blocks_ms, path.gates, path.final)
 
 
-def energy_mj(parts: Sequence[Part], latency_ms: float, active_w: float | None) -> float:
+def static_costs(names: Sequence[str], network: Part) -> Costs:
+    """Return the costs (n_costs,) of a static network that was measured whole."""
+    figures = network.figures
+    latency_ms = figures.median_ms or 0.0
+    values = {
+        MACS: network.macs,
+        LATENCY: latency_ms,
+        TAIL: latency_ms,
+        ENERGY: figures.energy_mj or 0.0,
+        SIZE: figures.size_mib,
+        MEMORY: figures.size_mib + (figures.memory_mib or 0.0),
+    }
+    return np.array([values[name] for name in names], dtype=np.float64)
+
+
+def energy_mj(parts: Sequence[Part], latency_ms: float) -> float:
     """Return the energy of one run that executes ``parts`` in ``latency_ms``.
 
-    Measured energies of the parts add up; what the graph takes beyond its parts draws their mean power. Parts that were
-    not measured draw ``active_w``: W x ms = mJ.
+    The energies of the parts add up; what the graph takes beyond its parts draws their mean power.
     """
-    known = [(part.figures.energy_mj, part.figures.latency_ms) for part in parts]
-    if all(energy is not None for energy, _ in known):
-        energy = sum(energy or 0.0 for energy, _ in known)
-        time_ms = sum(latency or 0.0 for _, latency in known)
-        return energy * latency_ms / time_ms if time_ms > 0 else 0.0
-    return (active_w or 0.0) * latency_ms
+    energy = sum(part.figures.energy_mj or 0.0 for part in parts)
+    time_ms = sum(part.figures.latency_ms or 0.0 for part in parts)
+    return energy * latency_ms / time_ms if time_ms > 0 else 0.0
 
 
 def _activations_mib(whole: Path) -> float:

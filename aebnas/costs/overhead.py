@@ -46,6 +46,7 @@ class Overhead:
     Args:
         spread: Relative standard deviation of real graphs around the formula; 0 where nothing was fitted.
         paths: How many real graphs it was fitted on.
+        gate_mib: What a decision adds to the size of the file.
     """
 
     base_ms: float
@@ -54,6 +55,7 @@ class Overhead:
     final_ms: float = 0.0
     spread: float = 0.0
     paths: int = 0
+    gate_mib: float = 0.0
 
     def latency_ms(self, blocks_ms: float, gates: int, final: bool) -> float:
         """Return the latency of one path."""
@@ -117,5 +119,6 @@ def _design(paths: Sequence[MeasuredPath]) -> npt.NDArray[np.float64]:
 
 
 def _errors(solution: npt.NDArray[np.float64], paths: Sequence[MeasuredPath]) -> npt.NDArray[np.float64]:
-    predicted: npt.NDArray[np.float64] = _design(paths) @ solution
-    return predicted / np.array([path.measured_ms for path in paths]) - 1.0
+    measured = np.array([path.measured_ms for path in paths])
+    errors: npt.NDArray[np.float64] = _design(paths) @ solution / measured - 1.0
+    return errors

@@ -1,17 +1,24 @@
-"""Accuracy, exit shares and latency of an exported network, measured on this machine."""
+"""Accuracy, exit shares and latency of an exported network, measured on a device."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+import contextlib
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from aebnas.devices.device import Device
+from aebnas.devices.profile import HardwareProfile
 from aebnas.errors import InputError
+from aebnas.export.manifest import BACKBONE, SINGLE_FILE, Manifest, read_manifest, read_model
 from aebnas.export.session import EarlyExitSession
+
+# Inputs are sent to the measuring process in pieces of about this size.
+_PIECE_BYTES = 64 << 20
+_BURST = 16
 
 
 @dataclass(frozen=True)
@@ -25,7 +32,10 @@ class Latency:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What ``aebnas evaluate`` reports; accuracies and shares are fractions, ``speedup`` is the ratio of the means."""
+    """What ``aebnas evaluate`` reports; accuracies and shares are fractions, ``speedup`` is the ratio of the means.
+
+    ``predicted_ms`` is what the search predicted for the mean latency, None where it did not.
+    """
 
     samples: int
     accuracy: float
@@ -34,6 +44,7 @@ class EvaluationResult:
     backbone_accuracy: float
     backbone_latency_ms: Latency
     speedup: float
+    predicted_ms: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as plain values."""
@@ -45,15 +56,15 @@ def evaluate_export(
     images: np.ndarray,
     labels: np.ndarray,
     *,
-    threads: int | None = None,
+    device: Device | None = None,
     provider: str | None = None,
     limit: int | None = None,
-    warm_up: int = 20,
-    clock: Callable[[], float] = time.perf_counter,
+    repeats: int = 3,
 ) -> EvaluationResult:
     """Run the exported network in ``folder`` and its static backbone on ``images``, one sample at a time.
 
-    The two take turns sample by sample, and turns at going first, so that a slow moment of the machine falls on both.
+    The two take turns, in a process of their own, each on some samples in a row: as a stream of images finds the caches,
+    and so that a slow moment of the machine falls on both. Every sample is run a few times, and the median counts.
     Profiling is off; preprocessing is not timed, and neither is picking the backbone's label from its logits. Samples
     come in one fixed random order, so that the first few hold all classes even where the data are sorted by class.
 
@@ -61,17 +72,18 @@ def evaluate_export(
         folder: What ``aebnas export`` wrote.
         images: (N, C, H, W), uint8 (raw) or float32 (preprocessed).
         labels: Integers (N,).
-        threads: Threads inside one operator; the manifest's number when None.
-        provider: An onnxruntime execution provider; the manifest's when None.
+        device: Where they run; this machine with the manifest's provider and threads when None.
+        provider: An onnxruntime execution provider instead of the manifest's, on this machine.
         limit: Only so many samples, drawn over all of them and the same in every call.
-        warm_up: Runs of both before the clock counts.
-        clock: Seconds, monotonic.
+        repeats: Runs of every sample.
 
     Raises:
         InputError: images or labels have the wrong dtype or shape, there are none, or the limit is below 1.
         RunError: a file of the export is missing or damaged.
+        MeasurementError: the device cannot be reached, or cannot run the network.
     """
-    session = EarlyExitSession(folder, threads=threads, provider=provider)
+    manifest = read_manifest(Path(folder))
+    session = EarlyExitSession(folder, provider="CPUExecutionProvider")
     images, labels = np.asarray(images), np.asarray(labels)
     if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
         raise InputError(f"labels are {labels.dtype} {labels.shape}: give one integer for each of {len(images)} images")
@@ -80,39 +92,55 @@ def evaluate_export(
     if limit is not None and limit < 1:
         raise InputError(f"limit must be at least 1, not {limit}")
     order = np.random.default_rng(0).permutation(len(images))[:limit]
-    count, labels = len(order), labels[order]
-    runs = (session.run_single, session.backbone_single)
-    for index in range(warm_up):
-        # Different samples, so that what lies behind the exits gets warm, too.
-        sample = session.prepare(images[order[index % count]][None])
-        for run in runs:
-            run(sample)
-
-    times_s = np.empty((count, 2))
-    outputs: list[list[Any]] = [[], []]
-    for turn, index in enumerate(order):
-        # One at a time, for all of them as float32 may not fit in memory.
-        sample = session.prepare(images[index][None])
-        for which in (0, 1) if turn % 2 == 0 else (1, 0):
-            start = clock()
-            output = runs[which](sample)
-            times_s[turn, which] = clock() - start
-            outputs[which].append(output)
-    predicted = np.concatenate([prediction.labels for prediction in outputs[0]])
-    exits = np.concatenate([prediction.exits for prediction in outputs[0]])
-    static = np.concatenate(outputs[1]).argmax(axis=1)
-    means_s = times_s.mean(axis=0)
+    images, labels = images[order], labels[order]
+    models = {name: read_model(Path(folder), name, manifest) for name in (SINGLE_FILE, BACKBONE)}
+    with contextlib.nullcontext(device) if device else Device(_here(manifest, provider)) as runs:
+        parts = [_run(runs, models, piece, repeats) for piece in _pieces(session, images)]
+    times_ms, predicted, exits, static = (np.concatenate(each, axis=-1) for each in zip(*parts, strict=True))
+    means_ms = times_ms.mean(axis=1)
     return EvaluationResult(
-        samples=count,
+        samples=len(order),
         accuracy=float((predicted == labels).mean()),
         exit_shares=tuple(float((exits == number).mean()) for number in range(session.num_exits)),
-        latency_ms=_latency(times_s[:, 0]),
+        latency_ms=_latency(times_ms[0]),
         backbone_accuracy=float((static == labels).mean()),
-        backbone_latency_ms=_latency(times_s[:, 1]),
-        speedup=float(means_s[1] / means_s[0]),
+        backbone_latency_ms=_latency(times_ms[1]),
+        speedup=float(means_ms[1] / means_ms[0]),
+        predicted_ms=manifest.values.get("costs", {}).get("latency_ms_mean"),
     )
 
 
-def _latency(times_s: np.ndarray) -> Latency:
-    median, high = np.quantile(times_s, [0.5, 0.95])
-    return Latency(mean=float(times_s.mean()) * 1e3, p50=float(median) * 1e3, p95=float(high) * 1e3)
+def _here(manifest: Manifest, provider: str | None) -> HardwareProfile:
+    own = provider is None or provider == manifest.provider
+    return HardwareProfile(
+        name="local",
+        description="this machine, as the manifest says",
+        provider=provider or manifest.provider,
+        provider_options=manifest.provider_options if own else {},
+        threads=manifest.threads,
+        connection="local",
+    )
+
+
+def _pieces(session: EarlyExitSession, images: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield pieces of the images as the network's input, and what the static backbone says of each."""
+    count = max(_BURST, _PIECE_BYTES // max(1, 4 * int(np.prod(images.shape[1:]))))
+    for start in range(0, len(images), count):
+        inputs = session.prepare(images[start : start + count])
+        yield inputs, session.backbone(inputs)
+
+
+def _run(
+    device: Device, models: dict[str, bytes], piece: tuple[np.ndarray, np.ndarray], repeats: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return times in ms (2, n), and the labels, exits and static labels (n,) of one piece."""
+    inputs, static = piece
+    ran = device.run(models, inputs, outputs={SINGLE_FILE: ["label", "exit"]}, repeats=repeats, burst=_BURST)
+    outputs = ran[SINGLE_FILE].outputs
+    times_ms = np.stack([ran[SINGLE_FILE].latency_ms, ran[BACKBONE].latency_ms])
+    return times_ms, outputs["label"].reshape(-1), outputs["exit"].reshape(-1), static
+
+
+def _latency(times_ms: np.ndarray) -> Latency:
+    median, high = np.quantile(times_ms, [0.5, 0.95])
+    return Latency(mean=float(times_ms.mean()), p50=float(median), p95=float(high))

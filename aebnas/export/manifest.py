@@ -43,6 +43,7 @@ class Manifest:
     std: tuple[float, ...]
     threads: int
     provider: str
+    provider_options: dict[str, str | int | float | bool]
     files: dict[str, str]
     values: dict[str, Any]
 
@@ -83,6 +84,7 @@ def read_manifest(folder: Path) -> Manifest:
             threads=int(values["threads"]),
             # Manifests of before this key were all made for the CPU.
             provider=str(values.get("provider", "CPUExecutionProvider")),
+            provider_options=dict(values.get("provider_options", {})),
             files={str(name): str(value) for name, value in values["files"].items()},
             values=values,
         )

@@ -42,6 +42,7 @@ def export_network(
     precision: str = FP32,
     threads: int = 1,
     provider: str = "CPUExecutionProvider",
+    provider_options: Mapping[str, str | int | float | bool] | None = None,
 ) -> Path:
     """Write the network to ``out`` as one exiting file, as staged files for batches, and as the static backbone.
 
@@ -65,6 +66,7 @@ def export_network(
         precision: That of the parts.
         threads: Threads that a session uses unless told otherwise.
         provider: The onnxruntime execution provider that a session uses unless told otherwise.
+        provider_options: Its options.
 
     Returns:
         ``out``.
@@ -107,6 +109,7 @@ def export_network(
             "preprocessing": dict(preprocessing),
             "threads": threads,
             "provider": provider,
+            "provider_options": dict(provider_options or {}),
             "precision": precision,
             "costs": dict(costs),
             "extra": dict(extra),

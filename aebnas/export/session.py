@@ -68,6 +68,9 @@ class EarlyExitSession:
         self._manifest = read_manifest(self._folder)
         self._threads = threads or self._manifest.threads
         self._provider = provider or self._manifest.provider
+        # Options are one provider's own.
+        own = self._provider == self._manifest.provider
+        self._options = self._manifest.provider_options if own else {}
         if self._provider not in ort.get_available_providers():
             offered = ", ".join(ort.get_available_providers())
             raise ProfileError(f"this onnxruntime has no provider {self._provider!r}: choose one of {offered}")
@@ -175,7 +178,13 @@ class EarlyExitSession:
         if key not in self._sessions:
             model = read_model(self._folder, name, self._manifest)
             try:
-                session = open_session(model, threads=self._threads, provider=self._provider, batch=batch)
+                session = open_session(
+                    model,
+                    threads=self._threads,
+                    provider=self._provider,
+                    provider_options=self._options,
+                    batch=batch,
+                )
             except ProviderRefused as error:
                 raise ProfileError(f"{error}: choose another provider") from error
             except RUNTIME_ERRORS as error:

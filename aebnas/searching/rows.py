@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from aebnas.branches.spec import FP32, BranchSpec, NetworkSpec
 from aebnas.costs.kinds import KINDS
+from aebnas.costs.model import CostModel
 from aebnas.exits.curve import OperatingPoint
 from aebnas.exits.dominance import nondominated
 from aebnas.searching.choice import CostLimits
@@ -70,7 +71,20 @@ def _costs(costs: Mapping[str, float]) -> Row:
     """Return the columns of all kinds of cost: what is predicted, and None for what is not known or measured yet."""
     predicted = {kind.column: costs.get(kind.name) for kind in KINDS}
     measured = {kind.measured: None for kind in KINDS if kind.measured is not None}
-    return {**predicted, **measured, "backbone_ms_measured": None, "speedup_measured": None}
+    unknown = ("latency_ms_low", "latency_ms_high", "backbone_ms_measured", "speedup_measured", "energy_source")
+    return {**predicted, **measured, **dict.fromkeys(unknown)}
+
+
+def with_interval(row: Row, costs: CostModel) -> Row:
+    """Return ``row`` with the range that its mean latency is expected in, and with where its energy comes from.
+
+    A static network was measured whole, so its latency is no prediction.
+    """
+    row = {**row, "energy_source": costs.energy_source}
+    if row["latency_ms_mean"] is None or row["static"]:
+        return row
+    low, high = costs.overhead.interval(row["latency_ms_mean"])
+    return {**row, "latency_ms_low": low, "latency_ms_high": high}
 
 
 def front_rows(archive: Archive, limits: CostLimits, costs: Sequence[str]) -> list[Row]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,15 +12,15 @@ from typing import Any
 import torch
 
 from aebnas.branches.spec import FP32
-from aebnas.costs.kinds import COSTS
+from aebnas.costs.kinds import COSTS, ENERGY, MEMORY
 from aebnas.costs.model import CostModel
-from aebnas.devices.local import LocalDevice
+from aebnas.devices.device import Device
 from aebnas.devices.profile import HardwareProfile, load_profile
-from aebnas.devices.store import LatencyStore
+from aebnas.devices.store import LatencyStore, user_folder
 from aebnas.errors import ExperimentError, RunFailed
 from aebnas.exits.confidence import build_confidence
 from aebnas.experiment import Experiment
-from aebnas.export.gate import Gate, GatedExit
+from aebnas.export.gate import Gate
 from aebnas.files import write_json
 from aebnas.prepare import Prepared, prepare
 from aebnas.progress import Progress
@@ -29,13 +31,13 @@ from aebnas.searching.evaluator import Evaluator
 from aebnas.searching.feasible import nothing_feasible
 from aebnas.searching.finalists import choose_finalists, eligible_rows, finalist_rows, retrain
 from aebnas.searching.loop import Archive, run_trials
-from aebnas.searching.rows import Row, front_rows, network_key
+from aebnas.searching.rows import Row, front_rows, network_key, with_interval
 from aebnas.searching.statics import backbone_rows, retrain_truncated, truncated_rows
 from aebnas.searching.study import finished, open_study
-from aebnas.searching.timer import DeviceTimer
+from aebnas.searching.timer import DeviceTimer, exporter
 from aebnas.searching.verify import verify
 from aebnas.spaces.definition import SpaceDefinition, load_space
-from aebnas.spaces.genome import build_genome
+from aebnas.spaces.genome import Genome, build_genome, starting_points
 from aebnas.training.accelerator import pick_accelerator
 
 
@@ -60,13 +62,24 @@ def search(
     folder = RunFolder(Path(run_dir) if run_dir is not None else Path("runs") / chosen.name)
     # Everything that can be wrong with the input is looked at before anything is written or takes long.
     profile, space = load_profile(chosen.device), load_space(chosen.space)
-    limits, device = _limits(chosen, profile), pick_accelerator(chosen.accelerator)
-    if profile.connection == "local":
-        LocalDevice(profile, None)  # says now if this runtime does not have the profile's provider
-    with folder.lock():
+    limits, accelerator = _limits(chosen, profile), pick_accelerator(chosen.accelerator)
+    shown = progress or Progress()
+    with _reached(profile, folder, shown) as target, folder.lock():
         folder.start(chosen, space, profile)
-        _Search(chosen, folder, profile, folder.space(), limits, device, progress or Progress()).run()
+        _Search(chosen, folder, profile, folder.space(), limits, accelerator, target, shown).run()
     return Run(folder.path, experiment=chosen)
+
+
+@contextlib.contextmanager
+def _reached(profile: HardwareProfile, folder: RunFolder, progress: Progress) -> Iterator[Device | None]:
+    """Give the device that is measured on, None for one that cannot be; say now if it lacks what measuring needs."""
+    if not profile.measurable:
+        yield None
+        return
+    stores = (LatencyStore(folder.latency), LatencyStore(user_folder()))
+    with Device(profile, stores, progress.say) as device:
+        device.require()
+        yield device
 
 
 def _experiment(experiment: Experiment | Path | str | None) -> Experiment:
@@ -82,30 +95,31 @@ class _Search:
     profile: HardwareProfile
     space: SpaceDefinition
     limits: CostLimits
-    device: torch.device
+    accelerator: torch.device
+    target: Device | None
     progress: Progress
 
     def run(self) -> None:
         start = time.perf_counter()
         experiment, folder, progress = self.experiment, self.folder, self.progress
-        prepared = prepare(experiment, folder, device=self.device, progress=progress)
+        prepared = prepare(experiment, folder, device=self.accelerator, progress=progress)
         prepared_s = time.perf_counter() - start
-        costs = self._costs(prepared)
-        evaluator = Evaluator(
-            experiment,
-            prepared,
-            {FP32: costs},
-            folder,
-            limited=tuple(self.limits.limits),
-            device=self.device,
-            progress=progress,
-        )
         genome = build_genome(
             self.space,
             prepared.backbone.attach_points,
             prepared.data.num_classes,
             regime=experiment.regime.name,
             confidence=experiment.confidence,
+        )
+        costs = self._costs(prepared, genome)
+        evaluator = Evaluator(
+            experiment,
+            prepared,
+            {FP32: costs},
+            folder,
+            limited=tuple(self.limits.limits),
+            device=self.accelerator,
+            progress=progress,
         )
         settings = experiment.search
         with open_study(folder, settings, experiment.seed) as study:
@@ -137,18 +151,21 @@ class _Search:
         write_json(folder.summary_file, summary)
         Run.write_front(folder, rows)
 
-    def _costs(self, prepared: Prepared) -> CostModel:
-        device = None
-        if self.profile.connection == "local":
-            device = LocalDevice(self.profile, LatencyStore(self.folder.latency))
-        timer = DeviceTimer(device, prepared.data.input_shape)
+    def _costs(self, prepared: Prepared, genome: Genome) -> CostModel:
         gate = Gate(build_confidence(self.experiment.confidence))
-        model = CostModel(prepared.backbone, lambda branch: GatedExit(branch, gate), timer)
+        timer = DeviceTimer(self.target, prepared.data.input_shape, exporter(gate))
+        # The known shapes that every study begins with: their blocks are needed anyway.
+        known = [genome.decode(genes).branches for genes in starting_points(genome)]
+        model = CostModel(prepared.backbone, timer, known)
         if model.missed_macs:
             self.progress.say(
                 f"note: thop misses {model.missed_macs:,} MACs of functional operations in this backbone; "
                 "they are in no MACs figure below"
             )
+        wanted = [*self.experiment.search.cost_objectives, *self.limits.limits]
+        unknown = [name for name in wanted if name not in model.names]
+        if unknown:
+            raise ExperimentError(unknown_cost(unknown[0], self.profile))
         return model
 
     def _verified(self, archive: Archive, evaluator: Evaluator, prepared: Prepared) -> list[Row]:
@@ -171,8 +188,9 @@ class _Search:
             [*finalists, *statics],
             prepared,
             self.folder,
-            device=self.device,
-            profile=self.profile,
+            accelerator=self.accelerator,
+            limits=self.limits,
+            target=self.target,
             progress=self.progress,
         )
         if not any(row["finalist"] for row in verified):
@@ -183,12 +201,22 @@ class _Search:
         # Of all finalists, those that were left out among them.
         names = {row["id"] for row in [*finalists, *statics]}
         rows = [*verified, *(row for row in front if row["id"] not in names)]
+        rows = [with_interval(row, evaluator.costs) for row in rows]
         return sorted(rows, key=lambda row: (row["static"], not row["finalist"], row[cost_column(archive.cost)]))
+
+
+def unknown_cost(name: str, profile: HardwareProfile) -> str:
+    """Say why a cost that is an objective or a limit cannot be known on a device that is measured, and the fix."""
+    fixes = {
+        ENERGY: "no energy sensor can be read there: add power: {active_w: WATTS} to the profile",
+        MEMORY: "its onnxruntime does not report memory: install a newer one there",
+    }
+    return f"device {profile.name!r} does not tell {name}, which is an objective or a limit; {fixes[name]}"
 
 
 def _limits(experiment: Experiment, profile: HardwareProfile) -> CostLimits:
     limits = CostLimits.of(profile.limits, experiment.search.limits)
-    if profile.connection == "none":
+    if not profile.measurable:
         target = experiment.search.target
         wanted = [*experiment.search.cost_objectives, *limits.limits, *([target.cost] if target else [])]
         for name in wanted:

@@ -1,4 +1,4 @@
-"""Finalists and static networks, exported, measured end to end and scored once on test."""
+"""Finalists and static networks, exported, measured on the device and scored once on test."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from aebnas.branches.spec import FP32
+from aebnas.costs.kinds import SIZE
 from aebnas.data.splits import Split
-from aebnas.devices.profile import HardwareProfile
+from aebnas.devices.device import Device
 from aebnas.devices.target.session import CPU
 from aebnas.exits.confidence import build_confidence
 from aebnas.exits.policy import Policy
@@ -24,6 +25,7 @@ from aebnas.progress import Progress
 from aebnas.rebuild import costs_of, export_row, rebuild
 from aebnas.run import BACKBONE_ID
 from aebnas.run_folder import RunFolder
+from aebnas.searching.choice import CostLimits
 from aebnas.searching.rows import Row
 from aebnas.training.fit import logits_of
 
@@ -37,16 +39,17 @@ def verify(
     prepared: Prepared,
     folder: RunFolder,
     *,
-    device: torch.device,
-    profile: HardwareProfile,
+    accelerator: torch.device,
+    limits: CostLimits,
+    target: Device | None,
     progress: Progress,
 ) -> list[Row]:
-    """Export ``rows`` (finalists and static networks), measure them here, and score them once on the test split.
+    """Export ``rows`` (finalists and static networks), measure them on ``target``, and score them once on test.
 
-    A finalist whose file is larger than the profile's limit is left out. Where the profile's device is not this
-    machine nothing is measured, and the columns stay None.
+    A finalist whose file turns out larger than its limit is left out. Without a target nothing is measured, and the
+    columns stay None.
     """
-    test = prepared.data.test
+    test, profile = prepared.data.test, folder.profile()
     inputs, labels = _some(prepared, MEASURED_SAMPLES)
     cache: dict[str, list[Tensor]] = {}
     done: list[Row] = []
@@ -56,20 +59,34 @@ def verify(
             out = export_row(row, network, prepared, folder.exports / row["id"], profile, folder)
             stage.advance()
             size_mib = (out / SINGLE_FILE).stat().st_size / MIB
-            if profile.limits.model_mib is not None and size_mib > profile.limits.model_mib and not row["static"]:
+            if size_mib > limits.limits.get(SIZE, size_mib) and not row["static"]:
                 progress.say(
                     f"{row['id']} is left out: its file has {size_mib:.3g} MiB, limits.model_mib is "
-                    f"{profile.limits.model_mib:g}"
+                    f"{limits.limits[SIZE]:g}"
                 )
                 continue
-            measured = evaluate_export(out, inputs, labels) if profile.connection == "local" else None
             if row["precision"] != FP32:
                 accuracy = _deployed_accuracy(out, test)
             else:
-                accuracy = _accuracy(row, _logits(row, network.to(device), test, device, cache), test.labels)
-            done.append({**row, "accuracy_test": accuracy, "model_mib_measured": size_mib, **_measured(row, measured)})
-            update_costs(out, costs_of(done[-1]))
+                logits = _logits(row, network.to(accelerator), test, accelerator, cache)
+                accuracy = _accuracy(row, logits, test.labels)
+            found = {"accuracy_test": accuracy, "model_mib_measured": size_mib}
+            if target is not None:
+                found |= _measured(row, evaluate_export(out, inputs, labels, device=target))
+            done.append({**row, **found})
+        if target is not None:
+            done = _with_memory(done, folder, target)
+    for row in done:
+        update_costs(folder.exports / row["id"], costs_of(row))
     return done
+
+
+def _with_memory(rows: Sequence[Row], folder: RunFolder, target: Device) -> list[Row]:
+    """Return ``rows`` with what a process of its own grows by that runs a finalist or the backbone."""
+    wanted = [row["id"] for row in rows if row["finalist"] or row["id"] == BACKBONE_ID]
+    models = {name: (folder.exports / name / SINGLE_FILE).read_bytes() for name in wanted}
+    grown = target.resident(models)
+    return [{**row, "resident_mib_measured": grown.get(row["id"])} for row in rows]
 
 
 def _logits(
@@ -100,17 +117,14 @@ def _deployed_accuracy(out: Path, test: Split) -> float:
     return float(np.concatenate(right).mean())
 
 
-def _measured(row: Row, result: EvaluationResult | None) -> Row:
-    if result is None:
-        return {}
-    if row["id"] == BACKBONE_ID:
-        # The static backbone itself, without the label and confidence that an exit computes.
-        mean_ms = result.backbone_latency_ms.mean
-        return {"latency_ms_measured": mean_ms, "backbone_ms_measured": mean_ms, "speedup_measured": 1.0}
+def _measured(row: Row, result: EvaluationResult) -> Row:
+    # The static backbone itself, without the label and confidence that an exit computes.
+    latency = result.backbone_latency_ms if row["id"] == BACKBONE_ID else result.latency_ms
     return {
-        "latency_ms_measured": result.latency_ms.mean,
+        "latency_ms_measured": latency.mean,
+        "latency_ms_p95_measured": latency.p95,
         "backbone_ms_measured": result.backbone_latency_ms.mean,
-        "speedup_measured": result.speedup,
+        "speedup_measured": result.backbone_latency_ms.mean / latency.mean,
     }
 
 

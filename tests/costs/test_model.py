@@ -18,13 +18,8 @@ from aebnas.errors import BranchError
 
 OVERHEAD_MS = 1.0
 GATE_MS = 0.125
+CUT_MS = 0.75
 END = 3
-
-
-class Gated(nn.Module):
-    def __init__(self, exit_: nn.Module) -> None:
-        super().__init__()
-        self.exit = exit_
 
 
 SIZE_MIB, MEMORY_MIB, POWER = 0.5, 0.25, 2.0
@@ -32,8 +27,6 @@ SIZE_MIB, MEMORY_MIB, POWER = 0.5, 0.25, 2.0
 
 class FakeTimer:
     """Blocks take a made-up time that tells them apart, all of it exact in binary; whole graphs take some more."""
-
-    active_w = None
 
     def __init__(self, *, energy: bool = False, memory: bool = False, scale: float = 1.0, gate_ms: float = 0.0) -> None:
         self.calls: list[tuple[str, ...]] = []
@@ -68,25 +61,23 @@ class FakeTimer:
         return OVERHEAD_MS + self.scale * sum(map(self.alone_ms, parts)) + self.gate_ms * gates
 
     def alone_ms(self, block: Block) -> float:
-        """Return what a block of a whole graph takes alone: by its module, for there it has no name."""
-        if isinstance(block.module, Gated) and isinstance(block.module.exit, Branch):
-            return branch_ms(block.module.exit) + GATE_MS
-        gated = isinstance(block.module, Gated)
-        numbers = [self.segments.index(segment) for segment in (block.module.exit if gated else block.module)]
-        return span_ms(numbers[0] - 1, numbers[-1]) + GATE_MS * gated
+        """Return what a block of a whole graph takes alone: by its parts, for there it has no name."""
+        if isinstance(block.parts[-1], Branch):
+            return branch_ms(block.parts[-1]) + GATE_MS
+        numbers = [self.segments.index(segment) for segment in block.parts]
+        return span_ms(numbers[0] - 1, numbers[-1]) + GATE_MS * block.gated
 
     def beyond_ms(self, name, block) -> float:
         kind, *numbers = name.split()
-        gated = isinstance(block.module, Gated)
         # What lies between exits, and the static backbone, give no label and confidence; every exit does.
-        assert gated == (kind not in ("span", "backbone"))
+        assert block.gated == (kind not in ("span", "backbone"))
         if kind == "span":
             return span_ms(*map(int, numbers))
         if kind == "end":
             return span_ms(int(numbers[0]), END) + GATE_MS
         if kind == "backbone":
             return span_ms(-1, END)
-        return branch_ms(block.module.exit) + GATE_MS
+        return branch_ms(block.parts[-1]) + GATE_MS + (CUT_MS * len(block.parts) if kind == "cut" else 0.0)
 
 
 def span_ms(start: int, stop: int) -> float:
@@ -142,7 +133,7 @@ def by_hand(mask) -> np.ndarray:
 
 @pytest.mark.parametrize("mask", MASKS)
 def test_exit_costs_are_sums_of_what_runs(backbone, mask):
-    costs = CostModel(backbone, Gated, FakeTimer()).network(SPECS)
+    costs = CostModel(backbone, FakeTimer()).network(SPECS)
     assert costs.names == ("macs", "latency_ms", "latency_p95_ms", "model_mib")
     np.testing.assert_array_equal(costs.exit_costs(mask)[:2], by_hand(mask))
     np.testing.assert_array_equal(costs.exit_costs(mask)[2], by_hand(mask)[1])
@@ -150,7 +141,7 @@ def test_exit_costs_are_sums_of_what_runs(backbone, mask):
 
 @pytest.mark.parametrize("mask", MASKS)
 def test_an_exit_that_is_off_costs_what_a_network_without_it_costs(backbone, mask):
-    model = CostModel(backbone, Gated, FakeTimer())
+    model = CostModel(backbone, FakeTimer())
     kept = [*mask, True]
     less = model.network([spec for spec, on in zip(SPECS, mask, strict=True) if on])
     np.testing.assert_array_equal(model.network(SPECS).exit_costs(mask)[:, kept], less.exit_costs([True] * sum(mask)))
@@ -158,7 +149,7 @@ def test_an_exit_that_is_off_costs_what_a_network_without_it_costs(backbone, mas
 
 
 def test_nothing_on_is_the_static_backbone_and_its_gate(backbone):
-    model = CostModel(backbone, Gated, FakeTimer())
+    model = CostModel(backbone, FakeTimer())
     alone_ms = OVERHEAD_MS + span_ms(-1, END)
     np.testing.assert_array_equal(model.backbone, [sum(SEGMENT_MACS), alone_ms, alone_ms, SIZE_MIB])
     expected = [sum(SEGMENT_MACS), alone_ms + GATE_MS, alone_ms + GATE_MS, SIZE_MIB]
@@ -168,7 +159,7 @@ def test_nothing_on_is_the_static_backbone_and_its_gate(backbone):
 
 
 def test_costs_are_composed_of_spans_gated_ends_and_gated_branches(backbone):
-    costs = CostModel(backbone, Gated, FakeTimer()).network(SPECS)
+    costs = CostModel(backbone, FakeTimer()).network(SPECS)
     assert set(costs.spans) == set(itertools.combinations(range(-1, END), 2))
     assert set(costs.ends) == set(range(-1, END))
     for (start, stop), span in costs.spans.items():
@@ -179,30 +170,19 @@ def test_costs_are_composed_of_spans_gated_ends_and_gated_branches(backbone):
         assert (branch.macs, branch.beyond_ms) == (macs, ms + GATE_MS)
 
 
-@pytest.mark.parametrize("exit_", [0, 1, 2])
-def test_a_truncated_network_has_its_gate_and_no_earlier_exits(backbone, exit_):
-    costs = CostModel(backbone, Gated, FakeTimer()).network(SPECS)
-    expected = [
-        sum(SEGMENT_MACS[: exit_ + 1]) + BRANCH_MACS[exit_],
-        OVERHEAD_MS + span_ms(-1, exit_) + BRANCH_MS[exit_] + GATE_MS,
-    ]
-    np.testing.assert_array_equal(costs.truncated(exit_)[:2], expected)
-    # The same as leaving there with everything else switched off, but for a file without what lies behind.
-    alone = costs.exit_costs([number == exit_ for number in range(3)])[:, exit_]
-    np.testing.assert_array_equal(costs.truncated(exit_)[:3], alone[:3])
-    assert (costs.truncated(exit_)[3], alone[3]) == (2 * SIZE_MIB, 3 * SIZE_MIB)
-
-
-def test_a_truncated_network_is_found_by_the_branch_not_by_the_attach_point(backbone):
-    costs = CostModel(backbone, Gated, FakeTimer()).network(SPECS[1:])
-    np.testing.assert_array_equal(
-        costs.truncated(1)[:2],
-        [sum(SEGMENT_MACS[:3]) + BRANCH_MACS[2], OVERHEAD_MS + span_ms(-1, 2) + BRANCH_MS[2] + GATE_MS],
-    )
+@pytest.mark.parametrize("specs", [SPECS, SPECS[1:]])
+def test_a_truncated_network_is_measured_as_one_graph_of_its_own(backbone, specs):
+    costs = CostModel(backbone, FakeTimer()).network(specs)
+    for exit_, spec in enumerate(specs):
+        number = SPECS.index(spec)
+        macs = sum(SEGMENT_MACS[: number + 1]) + BRANCH_MACS[number]
+        # The segments that lead to the branch, and the branch.
+        time_ms = OVERHEAD_MS + BRANCH_MS[number] + GATE_MS + CUT_MS * (number + 2)
+        np.testing.assert_array_equal(costs.truncated(exit_), [macs, time_ms, time_ms, SIZE_MIB])
 
 
 def test_without_a_timer_macs_are_the_only_cost(backbone):
-    model = CostModel(backbone, Gated, None)
+    model = CostModel(backbone, None)
     costs = model.network(SPECS)
     assert model.names == costs.names == ("macs",)
     for mask in MASKS:
@@ -213,17 +193,17 @@ def test_without_a_timer_macs_are_the_only_cost(backbone):
 
 def test_blocks_are_measured_once(backbone):
     timer = FakeTimer()
-    model = CostModel(backbone, Gated, timer)
+    model = CostModel(backbone, timer)
     # The input and three attach points, all in one go: blocks are measured interleaved.
     spans = {f"span {a} {b}" for a, b in itertools.combinations(range(-1, END), 2)}
     assert [set(call) for call in timer.calls] == [spans | {f"end {a}" for a in range(-1, END)} | {"backbone"}]
     first = model.network(SPECS[:2])
-    assert timer.calls[1] == tuple(spec.key for spec in SPECS[:2])
+    assert set(timer.calls[1]) == {f"{kind} {spec.key}" for spec in SPECS[:2] for kind in ("branch", "cut")}
     again = model.network(SPECS[:2])
     assert len(timer.calls) == 2
     np.testing.assert_array_equal(first.exit_costs([True] * 2), again.exit_costs([True] * 2))
     model.network(SPECS)
-    assert timer.calls[2] == (SPECS[2].key,)
+    assert set(timer.calls[2]) == {f"{kind} {SPECS[2].key}" for kind in ("branch", "cut")}
     model.network(SPECS[::2])
     model.network(())
     assert len(timer.calls) == 3
@@ -234,9 +214,8 @@ def test_a_block_that_seems_faster_than_nothing_costs_nothing(backbone):
         def beyond_ms(self, name, block):
             return -OVERHEAD_MS / 2
 
-    costs = CostModel(backbone, Gated, Noisy()).network(SPECS)
+    costs = CostModel(backbone, Noisy()).network(SPECS)
     np.testing.assert_array_equal(costs.exit_costs([True] * 3)[1], [OVERHEAD_MS] * 4)
-    assert costs.truncated(1)[1] == OVERHEAD_MS
 
 
 def test_what_thop_misses_in_the_backbone_is_reported(backbone):
@@ -249,14 +228,14 @@ def test_what_thop_misses_in_the_backbone_is_reported(backbone):
             x = self.conv(x)
             return self.head(torch.matmul(x, x.transpose(2, 3)).mean((2, 3)))
 
-    model = CostModel(cut_backbone(WithProduct(), (2, 8, 8), modules=["conv"]).eval(), Gated, None)
+    model = CostModel(cut_backbone(WithProduct(), (2, 8, 8), modules=["conv"]).eval(), None)
     assert model.missed_macs == 4 * 8 * 8 * 8
-    assert CostModel(backbone, Gated, None).missed_macs == 0
+    assert CostModel(backbone, None).missed_macs == 0
 
 
 def test_a_branch_that_does_not_fit_is_refused_before_anything_is_measured(backbone):
     timer = FakeTimer()
-    model = CostModel(backbone, Gated, timer)
+    model = CostModel(backbone, timer)
     with pytest.raises(BranchError, match="does not divide a 8x8 map"):
         model.network([BranchSpec("1", (), PartSpec.of("grid-linear", size=3))])
     assert len(timer.calls) == 1
@@ -275,14 +254,14 @@ SCALE, DECISION_MS = 1.0625, 0.25
 def test_the_overhead_of_real_graphs_is_found_and_predicts_others(backbone):
     timer = FakeTimer(scale=SCALE, gate_ms=DECISION_MS)
     timer.segments = list(backbone.segments)
-    model = CostModel(backbone, Gated, timer, calibration=[SPECS[:1], SPECS[1:], SPECS])
+    model = CostModel(backbone, timer, calibration=[SPECS[:1], SPECS[1:], SPECS])
     assert [path.exit for path in timer.forced] == [0, 1, 0, 1, 2, 0, 1, 2, 3]
     assert model.overhead.paths == 9
     assert model.overhead.scale == pytest.approx(SCALE, rel=0.01)
     assert model.overhead.gate_ms == pytest.approx(DECISION_MS, rel=0.1)
     assert model.overhead.spread < 0.01
     costs = model.network(SPECS[::2])
-    plain = CostModel(backbone, Gated, FakeTimer()).network(SPECS[::2])
+    plain = CostModel(backbone, FakeTimer()).network(SPECS[::2])
     beyond_ms = plain.exit_costs([True, True])[1] - OVERHEAD_MS
     expected = OVERHEAD_MS + SCALE * beyond_ms + DECISION_MS * np.array([1, 2, 2])
     np.testing.assert_allclose(costs.exit_costs([True, True])[1], expected, rtol=0.01)
@@ -291,14 +270,14 @@ def test_the_overhead_of_real_graphs_is_found_and_predicts_others(backbone):
 def test_branches_of_the_calibration_are_measured_with_the_others(backbone):
     timer = FakeTimer()
     timer.segments = list(backbone.segments)
-    model = CostModel(backbone, Gated, timer, calibration=[SPECS])
+    model = CostModel(backbone, timer, calibration=[SPECS])
     calls = len(timer.calls)
     model.network(SPECS)
     assert len(timer.calls) == calls
 
 
 def test_energies_of_blocks_add_up_and_overhead_draws_their_mean_power(backbone):
-    costs = CostModel(backbone, Gated, FakeTimer(energy=True)).network(SPECS)
+    costs = CostModel(backbone, FakeTimer(energy=True)).network(SPECS)
     row, time = costs.names.index("energy_mj"), costs.names.index("latency_ms")
     for mask in MASKS:
         on = [*mask, True]
@@ -306,17 +285,8 @@ def test_energies_of_blocks_add_up_and_overhead_draws_their_mean_power(backbone)
         np.testing.assert_allclose(exit_costs[row], POWER * exit_costs[time])
 
 
-def test_energy_from_a_profile_is_power_times_latency(backbone):
-    timer = FakeTimer()
-    timer.active_w = 3.0
-    model = CostModel(backbone, Gated, timer)
-    costs = model.network(SPECS).exit_costs([True] * 3)
-    np.testing.assert_allclose(costs[model.names.index("energy_mj")], 3.0 * costs[1])
-    assert model.backbone[model.names.index("energy_mj")] == 3.0 * model.backbone[1]
-
-
 def test_size_and_memory_are_those_of_the_whole_file_at_every_exit(backbone):
-    model = CostModel(backbone, Gated, FakeTimer(memory=True))
+    model = CostModel(backbone, FakeTimer(memory=True))
     costs = model.network(SPECS)
     size, memory = (costs.names.index(name) for name in ("model_mib", "peak_memory_mib"))
     for mask in MASKS:
@@ -328,7 +298,7 @@ def test_size_and_memory_are_those_of_the_whole_file_at_every_exit(backbone):
 
 
 def test_a_tail_is_the_cost_of_the_exit_that_all_but_one_in_twenty_leave_at(backbone):
-    costs = CostModel(backbone, Gated, FakeTimer()).network(SPECS)
+    costs = CostModel(backbone, FakeTimer()).network(SPECS)
     latency = costs.exit_costs([True, False, True])[1]
     cases = {(0.95, 0.0, 0.05, 0.0): 0, (0.94, 0.0, 0.01, 0.05): 2, (0.5, 0.0, 0.44, 0.06): 3}
     for shares, exit_ in cases.items():

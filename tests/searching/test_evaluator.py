@@ -18,7 +18,6 @@ from aebnas.exits.curve import Target
 from aebnas.exits.grids import quantile_grid
 from aebnas.exits.policy import Policy
 from aebnas.exits.tuning import evaluate_thresholds
-from aebnas.export.gate import Gate, GatedExit
 from aebnas.progress import Progress, Stage
 from aebnas.run_folder import RunFolder
 from aebnas.searching import evaluator as module
@@ -52,8 +51,6 @@ SPANS_MS = {"span -1 0": 0.25, "span 0 1": 0.5, "span -1 1": 0.5, "end -1": 2.0,
 class FakeTimer:
     """Latencies that are at odds with MACs: branches are slow, the earlier the slower."""
 
-    active_w = None
-
     def overhead_ms(self):
         return 0.125
 
@@ -64,10 +61,8 @@ class FakeTimer:
 
 @pytest.fixture
 def open_evaluator(prepared, toy_experiment, tmp_path):
-    gate = Gate(build_confidence("max-probability"))
-
     def make(*, limited=(), timer=None, run="run", **options):
-        costs = CostModel(prepared.backbone, lambda exit_: GatedExit(exit_, gate), timer)
+        costs = CostModel(prepared.backbone, timer)
         experiment = toy_experiment(**{"regime__training__epochs": 1, **options})
         folder = RunFolder(tmp_path / run)
         return Evaluator(experiment, prepared, {"fp32": costs}, folder, limited=limited, device=CPU, progress=Progress())

@@ -319,7 +319,8 @@ def test_a_search_on_this_machine_measures(toy_experiment, tmp_path):
     for row in measured:
         manifest = json.loads((run.folder.exports / row["id"] / "manifest.json").read_text())
         names = ("macs_mean", "latency_ms_mean", "latency_ms_measured")
-        assert manifest["costs"] == {name: row[name] for name in names}
+        assert {*names, "model_mib"} <= manifest["costs"].keys()
+        assert manifest["costs"].items() <= row.items()
         if row["id"] == "backbone":
             assert row["speedup_measured"] == 1.0
             assert row["latency_ms_measured"] == row["backbone_ms_measured"]
@@ -470,7 +471,7 @@ def test_a_limit_on_the_size_is_met_by_predicted_and_real_files(copied, toy_expe
         if row["finalist"] or row["static"]:
             size = (run.folder.exports / row["id"] / "model.onnx").stat().st_size / 2**20
             assert row["model_mib_measured"] == size
-            assert row["model_mib"] == pytest.approx(size, rel=0.15)
+            assert row["model_mib"] == pytest.approx(size, rel=0.02, abs=0.002)
 
 
 def test_where_every_file_is_too_large_the_search_has_failed(copied, toy_experiment, limited_device):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
+from aebnas.devices.device import Device
 from aebnas.devices.profile import HardwareProfile
+from aebnas.files import write_text
 from aebnas.progress import Progress
 from aebnas.run_folder import RunFolder
 from aebnas.searching import verify as module
+from aebnas.searching.choice import CostLimits
 from aebnas.searching.evaluation import StaticPoint
 from aebnas.searching.rows import static_row
 from aebnas.searching.verify import verify
@@ -24,18 +29,20 @@ def measured(prepared, tmp_path, monkeypatch):
     """Verify the static backbone; return the rows, and what it was measured on."""
     seen, real = [], module.evaluate_export
 
-    def spy(out, images, labels):
+    def spy(out, images, labels, *, device):
         seen.append((images, labels))
-        return real(out, images, labels)
+        return real(out, images, labels, device=device)
 
     monkeypatch.setattr(module, "evaluate_export", spy)
 
-    def run(data=prepared.data, **profile):
-        made = HardwareProfile(**{"name": "mine", "description": "d", "connection": "local", **profile})
+    def run(data=prepared.data, connection="local", limits=None):
+        profile = HardwareProfile(name="mine", description="d", connection=connection)
         row = static_row("backbone", StaticPoint(0.9, {"macs": 100.0, "latency_ms": 1.0}))
-        here = dataclasses.replace(prepared, data=data)
-        rows = verify([row], here, RunFolder(tmp_path / "run"), device=CPU, profile=made, progress=Progress())
-        return rows, seen
+        here, folder = dataclasses.replace(prepared, data=data), RunFolder(tmp_path / "run")
+        write_text(folder.profile_file, yaml.safe_dump(profile.model_dump(mode="json")))
+        options = {"accelerator": CPU, "limits": CostLimits(limits or {}), "progress": Progress()}
+        with Device(profile) if profile.measurable else contextlib.nullcontext() as target:
+            return verify([row], here, folder, target=target, **options), seen
 
     return run
 
@@ -86,3 +93,11 @@ def test_what_is_not_here_is_not_measured(measured):
 def test_a_static_network_may_be_larger_than_the_limit(measured):
     (row,), _ = measured(connection="none", limits={"model_mib": 1e-4})
     assert row["model_mib_measured"] > 1e-4
+
+
+def test_memory_and_tail_are_measured_beside_the_mean(measured):
+    (row,), _ = measured()
+    assert row["latency_ms_measured"] > 0
+    assert row["latency_ms_p95_measured"] > 0
+    assert row["resident_mib_measured"] > 0
+    assert row["speedup_measured"] == 1.0
