@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -45,7 +46,8 @@ class Work:
         self.settings = settings_of(self.header)
 
     def open(self, name: str, profile_prefix: str | None = None) -> Any:
-        """Open the model ``name``."""
+        """Open the model ``name``, and leave word on the standard error, should onnxruntime crash over it."""
+        print(f"opening {name!r}", file=sys.stderr, flush=True)
         return self.settings.open(str(self.files[name]), profile_prefix)
 
     def ready(self, name: str) -> Callable[[], object]:

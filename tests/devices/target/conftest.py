@@ -29,12 +29,12 @@ def branch(name: str, result: str):
 
 @pytest.fixture(scope="session")
 def exiting() -> bytes:
-    """A model with an If: it takes its ``easy`` side for inputs with a mean below 0, and else its ``hard`` side."""
+    """A model with an If: it takes its ``easy`` side for features with a mean below 0, else its ``hard`` side."""
     stem, weights = convolution("stem", 3, "input", "features")
     zero = numpy_helper.from_array(np.zeros((), np.float32), "zero")
     nodes = [
         stem,
-        helper.make_node("ReduceMean", ["input"], ["mean"], name="mean", keepdims=0),
+        helper.make_node("ReduceMean", ["features"], ["mean"], name="mean", keepdims=0),
         helper.make_node("Less", ["mean", "zero"], ["is_easy"], name="less"),
         helper.make_node("If", ["is_easy"], ["output"], name="exit", then_branch=branch("easy", "left"),
                          else_branch=branch("hard", "right")),
