@@ -170,8 +170,9 @@ def test_a_bad_manifest_is_named(exported, tmp_path, change):
     [
         "aebnas.export.session",
         "aebnas.export.evaluate",
-        "aebnas.devices.measure",
-        "aebnas.devices.local",
+        "aebnas.devices.device",
+        "aebnas.devices.target.agent",
+        "aebnas.devices.target.commands",
         "aebnas.devices.store",
         "aebnas.devices.profile",
         "aebnas.devices.identity",
