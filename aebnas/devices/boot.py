@@ -30,7 +30,11 @@ import os, runpy, shutil, signal, tempfile
 def stop(number, frame):
     sys.exit(128 + number)
 
-signal.signal(signal.SIGTERM, stop)
+def on_end(action):
+    for name in ("SIGTERM", "SIGHUP", "SIGINT"):
+        signal.signal(getattr(signal, name), action)
+
+on_end(stop)
 content = sys.stdin.buffer.read(int(sys.stdin.buffer.readline()))
 place = os.path.expanduser(FOLDER or tempfile.gettempdir())
 folder = None
@@ -45,6 +49,8 @@ try:
     sys.argv = [agent, folder]
     runpy.run_path(agent, run_name="__main__")
 finally:
+    # The agent is told to end when nobody listens any more, which may be right now.
+    on_end(signal.SIG_IGN)
     if folder:
         shutil.rmtree(folder, ignore_errors=True)
 """
