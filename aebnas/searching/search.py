@@ -201,7 +201,7 @@ class _Search:
         # Of all finalists, those that were left out among them.
         names = {row["id"] for row in [*finalists, *statics]}
         rows = [*verified, *(row for row in front if row["id"] not in names)]
-        rows = [with_interval(row, evaluator.costs) for row in rows]
+        rows = [with_interval(row, evaluator.costs[row["precision"]]) for row in rows]
         return sorted(rows, key=lambda row: (row["static"], not row["finalist"], row[cost_column(archive.cost)]))
 
 
