@@ -51,14 +51,18 @@ def convert(
     return made if gate is None else join([made, gate], keep_inner=True)
 
 
-def convert_for_timing(block: onnx.ModelProto, precision: str) -> onnx.ModelProto:
+def convert_for_timing(block: onnx.ModelProto, precision: str, grid: Grid | None = None) -> onnx.ModelProto:
     """Return ``block`` in ``precision`` as it is timed: the same operations, on grids that fit no real data.
+
+    Args:
+        block: In fp32, with a batch of 1 or a free one.
+        grid: For int8: the grid that the input lies on already.
 
     Raises:
         BackboneError: the block cannot be converted.
     """
     shape = (_TIMING_SAMPLES, *sample_shape(block))
-    return convert(block, precision, np.random.default_rng(0).standard_normal(shape, dtype=np.float32))
+    return convert(block, precision, np.random.default_rng(0).standard_normal(shape, dtype=np.float32), grid=grid)
 
 
 def _int8(block: onnx.ModelProto, calibration: npt.NDArray[np.float32] | None, grid: Grid | None) -> onnx.ModelProto:
