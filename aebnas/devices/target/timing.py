@@ -13,7 +13,7 @@ import numpy as np
 
 from aebnas.devices.target.quantiles import interval
 
-QUANTILE = 0.2
+_QUANTILE = 0.2
 GROUP_SIZE = 24
 _MIN_VISITS = 15
 _RUNS_PER_VISIT = 3
@@ -150,8 +150,8 @@ class _Record:
 
 def _estimate(ordered: np.ndarray) -> tuple[float, float, float]:
     """Return the 20 % quantile of ``ordered``, which is sorted, and the ends of its 95 % confidence interval."""
-    first, last = interval(len(ordered), QUANTILE)
-    return float(np.quantile(ordered, QUANTILE)), float(ordered[first]), float(ordered[last])
+    first, last = interval(len(ordered), _QUANTILE)
+    return float(np.quantile(ordered, _QUANTILE)), float(ordered[first]), float(ordered[last])
 
 
 def _visit_all(

@@ -63,6 +63,22 @@ def test_blocks_are_measured_and_a_bad_one_does_not_spoil_them(target, exiting):
     assert events[0]["peak_memory_mib"] > 0
 
 
+def test_energy_is_told_where_there_is_a_sensor(target, tmp_path):
+    monitor = tmp_path / "sys/class/hwmon/hwmon0"
+    monitor.mkdir(parents=True)
+    (monitor / "name").write_text("ina226")
+    (monitor / "power1_input").write_text("3000000")
+    code = (
+        f"import sys; sys.path.insert(0, {str(target.archive)!r}); from aebnas.devices.target import energy; "
+        f"real = energy.find_sensor; energy.find_sensor = lambda root='/': real({str(tmp_path)!r})"
+    )
+    files = {"yard": yardstick_model(), "block": yardstick_model()}
+    header = {"settings": SETTINGS, "protocol": PROTOCOL, "yardstick": "yard"}
+    facts, _, measured, _ = target.ask(target.frame("info"), target.frame("measure", files, **header), code=code)
+    assert facts["sensor"] == measured["energy_source"] == "ina226"
+    assert measured["energy_mj"] >= 3 * measured["low_ms"] / 2  # 3 W for about as long as the block takes
+
+
 def test_nodes(target, exiting):
     (profile, error, done) = target.ask(target.frame("nodes", {"net": exiting, "bad": b""}, settings=SETTINGS))
     assert profile["event"] == "nodes" and profile["name"] == "net" and profile["wall_us"] > 0
