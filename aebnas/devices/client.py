@@ -12,8 +12,9 @@ from aebnas.devices.profile import HardwareProfile, SshConnection
 from aebnas.devices.ssh import ssh_place
 from aebnas.errors import AebnasError
 
-# What an agent may take for one file, and a slow line for one byte, before it counts as stuck.
-_FILE_S, _BYTE_S = 5.0, 5e-6
+# What an agent may take for one file, of which so many may be answered for together, and a slow line for one byte,
+# before it counts as stuck.
+_FILE_S, _TOGETHER, _BYTE_S = 20.0, 25, 5e-6
 
 
 class Client:
@@ -59,7 +60,7 @@ class Client:
 
         request = {"command": command, "settings": self._settings(), **(header or {})}
         size = sum(map(len, files.values()))
-        patience_s = self._patience_s + seconds + len(files) * _FILE_S + size * _BYTE_S
+        patience_s = self._patience_s + seconds + min(len(files), _TOGETHER) * _FILE_S + size * _BYTE_S
         ended_by = self._open().request(request, files, on_event, patience_s=patience_s)
         if ended_by is not None:
             raise problem(ended_by, self._profile)

@@ -6,7 +6,7 @@ import signal
 import sys
 
 from aebnas.devices.boot import boot_code
-from aebnas.devices.link import Place
+from aebnas.devices.link import Place, last_opened, last_words
 from aebnas.errors import AebnasError, MeasurementError
 
 NAME = "this machine"
@@ -21,8 +21,8 @@ def here_place() -> Place:
 
 
 def _ended(code: int, said: str) -> AebnasError:
-    reason = signal.strsignal(-code) if code < 0 else next(iter(reversed(said.splitlines())), f"exit code {code}")
+    reason = signal.strsignal(-code) if code < 0 else last_words(said) or f"exit code {code}"
     return MeasurementError(
-        f"the measuring process ended half-way ({reason}): what was measured so far is kept, and the same command goes "
-        "on; if it ends again, look for a block that needs more memory than there is"
+        f"the measuring process ended half-way ({reason}{last_opened(said)}): what was measured so far is kept, and "
+        "the same command goes on; if it ends again, look for a block that needs more memory than there is"
     )

@@ -18,6 +18,8 @@ from aebnas.errors import AebnasError, MeasurementError
 Event = dict[str, Any]
 _PROTOCOL = 1
 _LINES_KEPT = 50
+# The agent writes what it opens, in case onnxruntime takes it down.
+_OPENING = "opening "
 _GOODBYE_S = 5.0
 _HANGING_S = 1.0
 
@@ -180,6 +182,18 @@ class Link:
             reader.join(_HANGING_S)
         with contextlib.suppress(OSError):
             _pipe(self._process.stdin).close()
+
+
+def last_words(said: str) -> str:
+    """Return the last line of an agent's stderr that complains of something, or ""."""
+    lines = [line.strip() for line in said.splitlines() if not line.startswith(_OPENING)]
+    return next((line for line in reversed(lines) if line), "")
+
+
+def last_opened(said: str) -> str:
+    """Return, for a message, the model that an agent was at by its stderr, or ""."""
+    opened = [line.removeprefix(_OPENING) for line in said.splitlines() if line.startswith(_OPENING)]
+    return f"; the last block that it opened is {opened[-1]}" if opened else ""
 
 
 def _start(place: Place) -> subprocess.Popen[bytes]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from aebnas.devices.boot import shell_words
-from aebnas.devices.link import Place
+from aebnas.devices.link import Place, last_opened, last_words
 from aebnas.devices.profile import SshConnection
 from aebnas.errors import AebnasError, MeasurementError, ProfileError
 
@@ -57,13 +57,13 @@ def _not_started(connection: SshConnection, code: int, said: str) -> AebnasError
             f"{host} has no {python!r} that can be run: install Python 3.8 or newer there, or set connection.python"
         )
     return MeasurementError(
-        f"Python did not start on {host} ({_last_line(said) or f'exit code {code}'}): "
+        f"Python did not start on {host} ({last_words(said) or f'exit code {code}'}): "
         f"look at what `{_try_it(connection)} {python} -V` prints"
     )
 
 
 def _complaint(connection: SshConnection, said: str) -> str:
-    reason = _last_line(said) or "it said nothing"
+    reason = last_words(said) or "it said nothing"
     for pattern, meaning in _COMPLAINTS:
         if re.search(pattern, said, re.IGNORECASE):
             return meaning.format(host=connection.ssh, try_it=_try_it(connection), reason=reason)
@@ -76,14 +76,10 @@ def _lost(connection: SshConnection, code: int, said: str) -> AebnasError:
         return MeasurementError(f"the connection to {host} was lost half-way: {_GOES_ON}")
     # ssh also says 255, and nothing else, when a signal ended what it ran.
     reason = (
-        "it was killed, perhaps for want of memory" if code == _SSH_FAILED else _last_line(said) or f"exit code {code}"
+        "it was killed, perhaps for want of memory" if code == _SSH_FAILED else last_words(said) or f"exit code {code}"
     )
-    return MeasurementError(f"the measuring process on {host} ended half-way ({reason}): {_GOES_ON}")
+    return MeasurementError(f"the measuring process on {host} ended half-way ({reason}{last_opened(said)}): {_GOES_ON}")
 
 
 def _try_it(connection: SshConnection) -> str:
     return " ".join([*connection.command, connection.ssh])
-
-
-def _last_line(said: str) -> str:
-    return next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "")

@@ -235,10 +235,14 @@ def test_a_connection_that_is_lost_half_way_keeps_what_was_measured_and_goes_on(
         assert store.get(path.stem) == measurement
 
 
-def test_an_agent_that_is_killed_there_is_not_called_a_lost_connection(ssh_server, tmp_path, target_python):
-    dies = script(tmp_path / "python", """echo '{"event": "ready", "protocol": 1}'; read line; kill -9 $$""")
+def test_an_agent_that_is_killed_there_is_not_called_a_lost_connection(ssh_server, tmp_path):
+    dies = script(
+        tmp_path / "python",
+        """echo '{"event": "ready", "protocol": 1}'; read line; echo "opening 'x'" >&2; kill -9 $$""",
+    )
     message = fails(ssh_server.profile(dies))
-    assert "the measuring process on target ended half-way (it was killed, perhaps for want of memory)" in message
+    assert "the measuring process on target ended half-way (it was killed, perhaps for want of memory; " in message
+    assert "the last block that it opened is 'x')" in message
 
 
 def test_options_of_the_user_come_before_ours(ssh_server):
