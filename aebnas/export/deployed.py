@@ -21,7 +21,7 @@ from aebnas.branches.build import Branch
 from aebnas.devices.target.session import RUNTIME_ERRORS, open_session
 from aebnas.errors import BackboneError
 from aebnas.export.blocks import block_bytes, export_block, output_shape
-from aebnas.export.graphs import LOGITS, Grid, join, output_grid
+from aebnas.export.graphs import LOGITS, Grid, join, output_grid, set_output_shape
 from aebnas.export.precision import INT8, convert
 from aebnas.files import digest
 
@@ -121,7 +121,9 @@ class Chain:
     def _converted(self, module: nn.Module, border: int, output: str, grid: Grid | None) -> onnx.ModelProto:
         block = export_block(module, self._shapes[border], output_names=[output])
         calibration = self._calibration[border] if self.precision == INT8 else None
-        return convert(block, self.precision, calibration, grid=grid)
+        made = convert(block, self.precision, calibration, grid=grid)
+        set_output_shape(made, output_shape(module, self._shapes[border]))
+        return made
 
     @cached_property
     def _calibration(self) -> list[Floats]:

@@ -116,6 +116,12 @@ def sample_shape(block: onnx.ModelProto) -> tuple[int, ...]:
     return tuple(size.dim_value for size in block.graph.input[0].type.tensor_type.shape.dim[1:])
 
 
+def set_output_shape(block: onnx.ModelProto, shape: Sequence[int]) -> None:
+    """Write the shape, without the batch, of the first output into ``block``: exporting leaves some sizes open."""
+    for size, known in zip(block.graph.output[0].type.tensor_type.shape.dim[1:], shape, strict=True):
+        size.dim_value = known
+
+
 def output_grid(block: onnx.ModelProto) -> Grid | None:
     """Return the grid that the first output of ``block`` lies on, None where it is not quantised."""
     producer = _producer(block.graph.node, block.graph.output[0].name)
