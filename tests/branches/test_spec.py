@@ -18,7 +18,7 @@ NUMBERS = st.integers(2, 9) | st.floats(-9, 9).filter(lambda x: x not in (0, 1))
 OPTIONS = st.dictionaries(NAMES.filter(lambda name: name != "kind"), NUMBERS | st.booleans() | NAMES, max_size=3)
 PARTS = st.builds(lambda kind, options: PartSpec(kind, tuple(options.items())), NAMES, OPTIONS)
 BRANCHES = st.builds(BranchSpec, NAMES, st.lists(PARTS, max_size=3).map(tuple), PARTS)
-NETWORKS = st.builds(NetworkSpec, st.lists(BRANCHES, max_size=3).map(tuple), NAMES, NAMES)
+NETWORKS = st.builds(NetworkSpec, st.lists(BRANCHES, max_size=3).map(tuple), NAMES, NAMES, NAMES)
 
 CONV = PartSpec.of("conv", kernel=3, stride=2)
 HEAD = PartSpec.of("grid-linear", size=2)
@@ -64,7 +64,9 @@ def test_each_part_of_a_branch_is_in_its_key(changed):
     assert dataclasses.replace(NETWORK, branches=(changed,)).key != dataclasses.replace(NETWORK, branches=(BRANCH,)).key
 
 
-@pytest.mark.parametrize("changed", [{"regime": "disjoint"}, {"confidence": "entropy"}, {"branches": (BRANCH,)}])
+@pytest.mark.parametrize(
+    "changed", [{"regime": "disjoint"}, {"confidence": "entropy"}, {"precision": "int8"}, {"branches": (BRANCH,)}]
+)
 def test_each_part_of_a_network_is_in_its_key(changed):
     assert dataclasses.replace(NETWORK, **changed).key != NETWORK.key
 
@@ -86,6 +88,18 @@ def test_keys_of_stored_runs_stay_valid():
     # Evaluations and weights are found again under these; a change would orphan every run folder there is.
     assert BranchSpec("stem").key == "ed99535b606be68e"
     assert NETWORK.key == "854216f50138fdd2"
+
+
+def test_a_network_from_before_precisions_is_one_in_fp32():
+    before = {name: value for name, value in NETWORK.to_json().items() if name != "precision"}
+    assert NetworkSpec.from_json(before) == NETWORK
+    assert NETWORK.precision == "fp32"
+
+
+def test_networks_that_differ_in_precision_only_are_trained_as_one():
+    small = dataclasses.replace(NETWORK, precision="int8")
+    assert small.trained_key == NETWORK.trained_key == NETWORK.key
+    assert dataclasses.replace(small, regime="disjoint").trained_key != small.trained_key
 
 
 @pytest.mark.parametrize("spec", [CONV, BRANCH, NETWORK])

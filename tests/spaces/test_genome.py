@@ -84,6 +84,36 @@ def test_different_networks_have_different_keys(data, genome):
     assert (one == other) == (one.key == other.key)
 
 
+def of_precisions(*precisions: str) -> Genome:
+    shapes = BACKBONES["digits"]
+    return build_genome(
+        load_space("digits"), points(shapes), CLASSES, regime="joint", confidence="margin", precisions=precisions
+    )
+
+
+def test_several_precisions_are_a_gene():
+    genome = of_precisions("fp32", "int8")
+    assert genome.genes["precision"] == ("fp32", "int8")
+    genes = values(genome, exit0="on")
+    plain, small = (genome.decode({**genes, "precision": name}) for name in ("fp32", "int8"))
+    assert (plain.precision, small.precision) == ("fp32", "int8")
+    assert plain.branches == small.branches
+    assert plain.key != small.key
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_single_precision_is_no_gene_and_holds_for_every_network(precision):
+    genome = of_precisions(precision)
+    assert "precision" not in genome.genes
+    assert genome.decode(values(genome)).precision == precision
+    assert packaged("digits", "digits").decode(values(genome)).precision == "fp32"
+
+
+def test_a_search_starts_from_every_shape_in_every_precision():
+    one, several = starting_points(of_precisions("fp32")), starting_points(of_precisions("fp32", "int8"))
+    assert several == [{**start, "precision": name} for start in one for name in ("fp32", "int8")]
+
+
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("space", space_names())
 def test_every_exit_has_the_same_genes(space, backbone):
