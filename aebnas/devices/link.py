@@ -8,7 +8,7 @@ import queue
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -164,7 +164,7 @@ class Link:
                 del self._said[:-_LINES_KEPT]
 
     @contextlib.contextmanager
-    def _killed_on_error(self) -> Any:
+    def _killed_on_error(self) -> Iterator[None]:
         try:
             yield
         except BaseException:

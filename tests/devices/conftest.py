@@ -47,8 +47,8 @@ class Server:
 
     def cut_connections(self) -> None:
         """End every session that is open, as a network that breaks would."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        subprocess.run(["kill", "-9", *children], check=True)
+        found = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True, check=True)
+        subprocess.run(["kill", "-9", *found.stdout.split()], check=True)
 
 
 @pytest.fixture(scope="session")
@@ -74,20 +74,31 @@ def ssh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     )
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-    process = subprocess.Popen([SSHD, "-D", "-e", "-f", folder / "sshd_config"], stderr=subprocess.PIPE)
+    log = folder / "log"
+    with log.open("wb") as complaints:
+        process = subprocess.Popen([*_sshd(folder / "sshd_config"), "-D", "-e"], stderr=complaints)
     try:
-        _wait_for(process, port)
-        yield Server(process, port, config, folder)
+        _wait_for(process, port, log)
+        server = Server(process, port, config, folder)
+        if subprocess.run([*server.command(), "target", "true"], capture_output=True, check=False).returncode:
+            pytest.skip(f"this user cannot log in to an sshd of its own: {log.read_text()[-500:]}")
+        yield server
     finally:
         process.terminate()
-        process.communicate()
+        process.wait()
 
 
-def _wait_for(process: subprocess.Popen[bytes], port: int) -> None:
+def _sshd(config: Path) -> list[str]:
+    """Return the server's command; newer ones would lock out an address that fails as often as these tests do."""
+    forgiving = [str(SSHD), "-f", str(config), "-o", "PerSourcePenalties=no"]
+    known = subprocess.run([*forgiving, "-t"], capture_output=True, check=False).returncode == 0
+    return forgiving if known else forgiving[:3]
+
+
+def _wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     for _ in range(100):
         if process.poll() is not None:
-            assert process.stderr is not None
-            pytest.skip(f"sshd does not start: {process.stderr.read().decode()}")
+            pytest.skip(f"sshd does not start: {log.read_text()}")
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
         time.sleep(0.05)
