@@ -191,7 +191,7 @@ def test_as_many_images_calibrate_as_fit_in_memory(open_chain, images, monkeypat
 
 def test_a_segment_that_cannot_run_is_a_sentence(open_chain):
     session = BlockSession(open_chain().blocks[0])
-    with pytest.raises(BackboneError, match="cannot run in the precision asked for .*choose another precision"):
+    with pytest.raises(BackboneError, match=r"cannot run in the precision asked for .*choose another precision"):
         session.run(np.zeros((1, 3, 8, 8), np.float32))
 
 
