@@ -1,4 +1,4 @@
-"""Blocks in another precision than fp32 as they are timed: the very ones that are deployed, as far as they are there."""
+"""Blocks in another precision than fp32 as they are timed: the very ones that are deployed, where they are there."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def timed_exporter(chain: Chain, segments: Sequence[nn.Module], gate: Gate) -> C
 
     Args:
         chain: The frozen backbone, deployed.
-        segments: Its modules, as blocks name them. A part that is none of them is a branch, whose weights do not matter.
+        segments: Its modules, as blocks name them; a part that is none of them is a branch, whose weights do not
+            matter.
 
     Raises:
         BackboneError: a part cannot be converted.
