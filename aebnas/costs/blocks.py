@@ -25,18 +25,28 @@ class Block:
 
 
 @dataclass(frozen=True)
-class ForcedPath:
-    """An early-exit network that always leaves at the same exit, to be measured as one graph.
+class TrialNetwork:
+    """A whole early-exit network, to be measured as one graph.
 
     Args:
         stages: Segment and gated branch of every early exit, in order.
         final: The gated last segment.
-        exit: Where it leaves: ``len(stages)`` is the final exit.
+        exit: Where it is made to leave, ``len(stages)`` for the final exit; None: where its confidence says.
+        leaving: About the share of those samples that come to an exit which leave there, if it is confidence that says.
     """
 
     stages: tuple[tuple[Block, Block], ...]
     final: Block
-    exit: int
+    exit: int | None = None
+    leaving: float = 0.5
+
+
+@dataclass(frozen=True)
+class MixedRun:
+    """A network run on real images, which leave at several exits: their shares, and the mean latency."""
+
+    exit_shares: tuple[float, ...]
+    latency_ms: float
 
 
 @dataclass(frozen=True)
@@ -75,10 +85,18 @@ class BlockTimer(Protocol):
         """
         ...
 
-    def paths(self, paths: Mapping[str, ForcedPath]) -> Mapping[str, Figures]:
-        """Return the figures of whole early-exit graphs, each forced to one of its exits.
+    def forced(self, networks: Mapping[str, TrialNetwork]) -> Mapping[str, Figures]:
+        """Return the figures of networks that are made to leave at one exit each.
 
         Raises:
             MeasurementError: a graph could not be measured.
+        """
+        ...
+
+    def mixed(self, networks: Mapping[str, TrialNetwork]) -> Mapping[str, MixedRun]:
+        """Run networks on real images, as far as there are any.
+
+        Raises:
+            MeasurementError: a graph could not be run.
         """
         ...

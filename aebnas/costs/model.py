@@ -10,11 +10,14 @@ from statistics import fmean
 from aebnas.backbones.cut import SegmentedBackbone
 from aebnas.branches.build import build_branch
 from aebnas.branches.spec import BranchSpec
-from aebnas.costs.blocks import Block, BlockTimer, Figures, ForcedPath
+from aebnas.costs.blocks import Block, BlockTimer, Figures, TrialNetwork
 from aebnas.costs.kinds import ENERGY, LATENCY, MACS, MEMORY, SIZE, TAIL
 from aebnas.costs.macs import count_macs, segment_macs
-from aebnas.costs.network import Costs, NetworkCosts, Part, Path, static_costs
+from aebnas.costs.network import Costs, NetworkCosts, Part, static_costs
 from aebnas.costs.overhead import MeasuredPath, Overhead, fit_overhead
+
+# Shares of the images that are let go at every exit of the networks that run on real ones.
+_LEAVING = (0.3, 0.6, 0.85)
 
 
 class CostModel:
@@ -28,6 +31,7 @@ class CostModel:
         backbone: The cut backbone.
         timer: Measures blocks; without a device that can be measured, latency is no cost. None: only MACs are.
         calibration: Branches of the networks that the overhead is fitted on; none: plain sums.
+        overhead: What it was found to be before, instead of a calibration.
     """
 
     def __init__(
@@ -35,6 +39,7 @@ class CostModel:
         backbone: SegmentedBackbone,
         timer: BlockTimer | None,
         calibration: Sequence[Sequence[BranchSpec]] = (),
+        overhead: Overhead | None = None,
     ) -> None:
         self._backbone, self._timer = backbone, timer
         self._shapes = [backbone.input_shape, *(point.shape for point in backbone.attach_points)]
@@ -45,7 +50,7 @@ class CostModel:
         self._cuts: dict[str, Part] = {}
         self._spans, self._ends, self._static = self._measure_spans()
         self.names = self._known_names()
-        self.overhead = self._fit(calibration)
+        self.overhead = overhead or self._fit(calibration)
         self.missed_macs = count_macs(backbone.span(0, self._last + 1), backbone.input_shape).missed
 
     @property
@@ -135,37 +140,49 @@ class CostModel:
         return Block(parts, self._backbone.input_shape, gated=True)
 
     def _fit(self, networks: Sequence[Sequence[BranchSpec]]) -> Overhead:
-        """Fit the overhead on real graphs of ``networks``, each forced to every one of its exits."""
+        """Fit the overhead on real graphs of ``networks``: forced to each of their exits, and on real images."""
         if self._timer is None or not any(networks):
             return Overhead(self._empty_ms or 0.0)
         # All in one go, so that they are measured interleaved.
         self._measure_branches(list({spec.key: spec for specs in networks for spec in specs}.values()))
-        cases: list[tuple[ForcedPath, Path]] = []
-        for specs in filter(None, networks):
-            costs, longest = self._compose(specs, Overhead(0.0)), self._forced(specs)
-            exits = range(len(specs) + 1)
-            cases += [(replace(longest, exit=exit_), costs.path([True] * len(specs), exit_)) for exit_ in exits]
-        figures = self._timer.paths({str(number): forced for number, (forced, _) in enumerate(cases)})
-        measured = [
-            MeasuredPath(path.blocks_ms, path.gates, path.final, median_ms)
-            for number, (_, path) in enumerate(cases)
-            if (median_ms := figures[str(number)].median_ms) is not None
-        ]
-        # A whole file is larger than its parts by its decisions.
-        beyond_mib = [
-            (figures[str(number)].size_mib - sum(part.figures.size_mib for part in path.parts)) / path.gates
-            for number, (_, path) in enumerate(cases)
-            if path.final
-        ]
-        return replace(fit_overhead(self._empty_ms or 0.0, measured), gate_mib=fmean(beyond_mib))
+        composed = [self._compose(specs, Overhead(0.0)) for specs in networks if specs]
+        trials = [self._trial(specs) for specs in networks if specs]
+        forced = {
+            (number, exit_): replace(trial, exit=exit_)
+            for number, trial in enumerate(trials)
+            for exit_ in range(len(trial.stages) + 1)
+        }
+        figures = self._timer.forced({f"{number} {exit_}": trial for (number, exit_), trial in forced.items()})
+        paths, beyond_mib = [], []
+        for number, exit_ in forced:
+            path, found = composed[number].path(_all_on(trials[number]), exit_), figures[f"{number} {exit_}"]
+            if found.median_ms is not None:
+                paths.append(MeasuredPath(path.blocks_ms, path.gates, path.final, found.median_ms))
+            if path.final:
+                # A whole file is larger than its parts by its decisions.
+                beyond_mib.append((found.size_mib - sum(part.figures.size_mib for part in path.parts)) / path.gates)
+        paths += self._mixed(trials, composed)
+        return replace(fit_overhead(self._empty_ms or 0.0, paths), gate_mib=fmean(beyond_mib))
 
-    def _forced(self, specs: Sequence[BranchSpec]) -> ForcedPath:
+    def _mixed(self, trials: Sequence[TrialNetwork], composed: Sequence[NetworkCosts]) -> list[MeasuredPath]:
+        if self._timer is None or self._empty_ms is None:
+            return []
+        cases = [(number, leaving) for number in range(len(trials)) for leaving in _LEAVING]
+        networks = {f"{number} {leaving}": replace(trials[number], leaving=leaving) for number, leaving in cases}
+        runs = self._timer.mixed(networks)
+        return [
+            composed[number].mixed_path(_all_on(trials[number]), run.exit_shares, run.latency_ms)
+            for number, leaving in cases
+            if (run := runs.get(f"{number} {leaving}")) is not None
+        ]
+
+    def _trial(self, specs: Sequence[BranchSpec]) -> TrialNetwork:
         stages, here = [], -1
         for spec in specs:
             point = self._point(spec)
             stages.append((self._span(here, point), self._branch(spec)))
             here = point
-        return ForcedPath(tuple(stages), self._end(here), len(stages))
+        return TrialNetwork(tuple(stages), self._end(here))
 
     def _span(self, start: int, stop: int) -> Block:
         return Block(tuple(self._backbone.segments[start + 1 : stop + 1]), self._shapes[start + 1])
@@ -180,3 +197,7 @@ class CostModel:
     def _part(self, macs: float, figures: Figures) -> Part:
         beyond_ms = max(0.0, (figures.latency_ms or 0.0) - (self._empty_ms or 0.0))
         return Part(macs, figures, beyond_ms)
+
+
+def _all_on(trial: TrialNetwork) -> list[bool]:
+    return [True] * len(trial.stages)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,8 @@ import numpy.typing as npt
 
 from aebnas.costs.blocks import Figures
 from aebnas.costs.kinds import ENERGY, LATENCY, MACS, MEMORY, SIZE, TAIL
-from aebnas.costs.overhead import Overhead
+from aebnas.costs.overhead import MeasuredPath, Overhead
+from aebnas.exits.costs import Reduction
 
 Costs = npt.NDArray[np.float64]
 # More samples than this share may not exceed a tail.
@@ -97,21 +99,42 @@ class NetworkCosts:
         return result
 
     def mean(self, mask: Sequence[bool], exit_shares: Sequence[float]) -> Costs:
-        """Return the costs (n_costs,) of a point: means over its samples, for a tail the 95 % quantile."""
-        costs = np.nan_to_num(self.exit_costs(mask))
-        shares = np.array(exit_shares)
+        """Return the costs (n_costs,) of a point, reduced as :attr:`reduction` says, from its exit shares."""
+        costs, shares = np.nan_to_num(self.exit_costs(mask)), np.array(exit_shares)
+        on = np.flatnonzero([*mask, True])
+        beyond = 1.0 - shares.cumsum()
         result: Costs = costs @ shares
-        for row in self.tails:
+        for row, factor in self.reduction.switching:
+            steps, going_on = np.diff(costs[row, on]), beyond[on[:-1]]
+            result[row] += factor * float(steps @ (going_on * (1 - going_on)))
+        for row in self.reduction.tails:
             # Shares are fractions of whole samples; the slack is far less than one of them.
-            beyond = 1.0 - shares.cumsum()
-            on = np.array([*mask, True])
-            result[row] = costs[row, int(np.flatnonzero(on & (beyond <= TAIL_SHARE + 1e-9))[0])]
+            result[row] = costs[row, on[beyond[on] <= TAIL_SHARE + 1e-9][0]]
         return result
 
     @property
-    def tails(self) -> tuple[int, ...]:
-        """The rows that are no means but tails."""
-        return tuple(row for row, name in enumerate(self.names) if name == TAIL)
+    def reduction(self) -> Reduction:
+        """How exit costs become the costs of a point."""
+        restless = [row for row, name in enumerate(self.names) if name in (LATENCY, ENERGY)]
+        return Reduction(
+            tails=tuple(row for row, name in enumerate(self.names) if name == TAIL),
+            switching=tuple((row, self.overhead.switching) for row in restless if self.overhead.switching),
+        )
+
+    def mixed_path(self, mask: Sequence[bool], exit_shares: Sequence[float], measured_ms: float) -> MeasuredPath:
+        """Return the mean path of a network whose runs left by ``exit_shares`` and took ``measured_ms``."""
+        paths = {exit_: self.path(mask, exit_) for exit_ in np.flatnonzero([*mask, True]).tolist()}
+        switching_ms, going_on = 0.0, 1.0
+        for here, there in itertools.pairwise(paths):
+            going_on -= exit_shares[here]
+            switching_ms += (paths[there].blocks_ms - paths[here].blocks_ms) * going_on * (1 - going_on)
+        return MeasuredPath(
+            blocks_ms=sum(exit_shares[exit_] * path.blocks_ms for exit_, path in paths.items()),
+            gates=sum(exit_shares[exit_] * path.gates for exit_, path in paths.items()),
+            final=exit_shares[-1],
+            measured_ms=measured_ms,
+            switching_ms=switching_ms,
+        )
 
     def truncated(self, exit_: int) -> Costs:
         """Return the costs of the static network that always ends in branch ``exit_``, with label and confidence."""

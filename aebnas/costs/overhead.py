@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 # Weight of the prior (sums are right as they are) against one path: paths are known to about 0.5 %, the prior to 5 %.
 _PRIOR = 0.1
+# Levels may well take a tenth more after a switch.
+_SWITCHING_PRIOR = 0.5
 # What lies this many standard deviations out was disturbed while it was measured.
 _OUTLIER, _TO_SIGMA = 4.0, 1.4826
 # Relative errors below this are all alike.
@@ -20,24 +22,29 @@ _WIDTH = 2.0
 
 @dataclass(frozen=True)
 class MeasuredPath:
-    """A real early-exit graph that left at one exit.
+    """A real early-exit graph that was run: always to the same exit, or to several in turn (then all are means).
 
     Args:
-        blocks_ms: Sum over the blocks it executed, each beyond the empty graph.
-        gates: Decisions that it took (``If`` nodes).
-        final: Whether it left at the final exit.
-        measured_ms: What it typically took (median).
+        blocks_ms: Sum over the blocks that were executed, each beyond the empty graph.
+        gates: Decisions that were taken (``If`` nodes).
+        final: Share of the runs that left at the final exit.
+        measured_ms: What a run typically took (median, or mean of the exits' medians).
+        switching_ms: Sum over the levels behind the first exit of what they take x the share p of runs that went
+            there x (1 - p).
     """
 
     blocks_ms: float
-    gates: int
-    final: bool
+    gates: float
+    final: float
     measured_ms: float
+    switching_ms: float = 0.0
 
 
 @dataclass(frozen=True)
 class Overhead:
     """Latency of a path = base + scale * sum of its blocks + gate * decisions taken + final at the final exit, in ms.
+
+    A mean over paths takes ``switching`` more of what lies behind an exit whenever the run before had left there.
 
     ``base`` is what starting a session run costs; ``scale`` stands for caches that are fuller in a whole network than
     around one block, and for typical runs being slower than the quick ones that blocks are measured by; ``gate`` is an
@@ -47,6 +54,7 @@ class Overhead:
         spread: Relative standard deviation of real graphs around the formula; 0 where nothing was fitted.
         paths: How many real graphs it was fitted on.
         gate_mib: What a decision adds to the size of the file.
+        switching: Share of its latency that a level takes more when the run before left in front of it.
     """
 
     base_ms: float
@@ -56,14 +64,20 @@ class Overhead:
     spread: float = 0.0
     paths: int = 0
     gate_mib: float = 0.0
+    switching: float = 0.0
 
     def latency_ms(self, blocks_ms: float, gates: int, final: bool) -> float:
         """Return the latency of one path."""
         return self.base_ms + self.scale * blocks_ms + self.gate_ms * gates + self.final_ms * final
 
+    @property
+    def relative_half(self) -> float:
+        """Half the width of the interval of a prediction, as a share of it."""
+        return _WIDTH * self.spread
+
     def interval(self, latency_ms: float) -> tuple[float, float]:
         """Return the range that nine of ten networks with this prediction are expected to lie in."""
-        half = _WIDTH * self.spread * latency_ms
+        half = self.relative_half * latency_ms
         return max(0.0, latency_ms - half), latency_ms + half
 
 
@@ -79,8 +93,10 @@ def fit_overhead(empty_ms: float, paths: Sequence[MeasuredPath]) -> Overhead:
     errors = np.abs(_errors(solution, paths))
     near = errors <= max(_OUTLIER * _TO_SIGMA * float(np.median(errors)), _TIGHT)
     kept = [path for path, is_near in zip(paths, near, strict=True) if is_near]
-    base, scale, gate, final = _solve(empty_ms, kept, np.ones(len(kept))).tolist()
-    return Overhead(base, scale, gate, final, _spread(empty_ms, kept), len(kept))
+    base, scale, gate, final, switching = _solve(empty_ms, kept, np.ones(len(kept))).tolist()
+    spread = _spread(empty_ms, kept)
+    # Its column is a latency; as a share of predicted latencies, which are scaled, it is this.
+    return Overhead(base, scale, gate, final, spread, len(kept), switching=max(0.0, switching / scale))
 
 
 def _robust(empty_ms: float, paths: Sequence[MeasuredPath]) -> npt.NDArray[np.float64]:
@@ -107,15 +123,15 @@ def _solve(empty_ms: float, paths: Sequence[MeasuredPath], weights: npt.NDArray[
     measured = np.array([path.measured_ms for path in paths])
     typical = float(np.median(measured))
     # Every deviation counts relative to what it is part of; those from the prior are rows of their own.
-    prior = np.diag([1 / typical, 1.0, 1 / typical, 1 / typical]) * _PRIOR
+    prior = np.diag([1 / typical, 1.0, 1 / typical, 1 / typical, _SWITCHING_PRIOR]) * _PRIOR
     system = np.vstack([_design(paths) * (weights / measured)[:, None], prior])
-    wanted = np.concatenate([weights, prior @ np.array([empty_ms, 1.0, 0.0, 0.0])])
+    wanted = np.concatenate([weights, prior @ np.array([empty_ms, 1.0, 0.0, 0.0, 0.0])])
     solution: npt.NDArray[np.float64] = np.linalg.lstsq(system, wanted, rcond=None)[0]
     return solution
 
 
 def _design(paths: Sequence[MeasuredPath]) -> npt.NDArray[np.float64]:
-    return np.array([[1.0, path.blocks_ms, path.gates, path.final] for path in paths])
+    return np.array([[1.0, path.blocks_ms, path.gates, path.final, path.switching_ms] for path in paths])
 
 
 def _errors(solution: npt.NDArray[np.float64], paths: Sequence[MeasuredPath]) -> npt.NDArray[np.float64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,17 +21,38 @@ are off are ignored and may be nan."""
 _ONE_IN = 20
 
 
-class ExitCosts:
-    """The exit costs of every on/off mask, asked for once and checked, and how they become the costs of a point.
+@dataclass(frozen=True)
+class Reduction:
+    """How exit costs become the cost of a point: the mean over its samples, but for some rows.
 
-    A point's cost is the mean over its samples, but in the rows ``tails`` the 95 % quantile: the cost of the first exit
-    behind which at most 5 % of the samples go on.
+    Args:
+        tails: Rows of which the 95 % quantile counts: the cost of the first exit behind which at most 5 % of the
+            samples go on.
+        switching: (row, factor): what lies between two exits costs, whenever the sample before did not go there, so
+            much more of itself; samples come in no order, so of a share p that goes on 1 - p do. Caches are why.
     """
 
-    def __init__(self, cost_of: CostOf, branches: int, tails: Sequence[int] = ()) -> None:
+    tails: tuple[int, ...] = ()
+    switching: tuple[tuple[int, float], ...] = ()
+
+    def of_rows(self, rows: Sequence[int]) -> Reduction:
+        """Return the reduction of the costs ``rows`` alone."""
+        return Reduction(
+            tuple(rows.index(row) for row in self.tails if row in rows),
+            tuple((rows.index(row), factor) for row, factor in self.switching if row in rows),
+        )
+
+
+MEANS = Reduction()
+
+
+class ExitCosts:
+    """The exit costs of every on/off mask, asked for once and checked, and how they become the costs of a point."""
+
+    def __init__(self, cost_of: CostOf, branches: int, reduction: Reduction = MEANS) -> None:
         self._cost_of = cost_of
         self._branches = branches
-        self._tails = tuple(tails)
+        self._reduction = reduction
         self._known: dict[Mask, Floats] = {}
         self.number = len(self[(False,) * branches])
 
@@ -62,7 +84,9 @@ class ExitCosts:
         costs = self[mask]
         step = costs[:, there] - costs[:, here]
         moved: Floats = total + passing * step.reshape(-1, *(1,) * passing.ndim)
-        for row in self._tails:
+        for row, factor in self._reduction.switching:
+            moved[row] += factor * step[row] * passing * (1 - passing / samples)
+        for row in self._reduction.tails:
             moved[row] = np.where(_ONE_IN * passing > samples, samples * costs[row, there], total[row])
         return moved
 

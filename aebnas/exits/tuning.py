@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aebnas.exits.candidates import Candidates, Keep
-from aebnas.exits.costs import CostOf, ExitCosts
+from aebnas.exits.costs import MEANS, CostOf, ExitCosts, Reduction
 from aebnas.exits.curve import Curve, OperatingPoint, Target
 from aebnas.exits.descent import CoordinateDescent
 from aebnas.exits.dominance import nondominated, thin
@@ -32,7 +32,7 @@ def tune(
     grid: int = 20,
     grids: Sequence[NDArray[Any]] | None = None,
     max_cells: int = 4_000_000,
-    tails: Sequence[int] = (),
+    reduction: Reduction = MEANS,
 ) -> Curve:
     """Return the curve of a network from what its exits say about every validation sample.
 
@@ -47,13 +47,13 @@ def tune(
         grid: Thresholds per branch.
         grids: Explicit thresholds per branch instead.
         max_cells: Limit of the joint histogram; it needs about 20 bytes per cell.
-        tails: Rows of the costs of which not the mean but the 95 % quantile over the samples counts.
+        reduction: How exit costs become the cost of a point; means over the samples by default.
 
     Raises:
         ValueError: the arrays do not fit each other, or there are no samples.
     """
     values, parts = _search(
-        confidences, correct, cost_of, nondominated, grid=grid, grids=grids, max_cells=max_cells, tails=tails
+        confidences, correct, cost_of, nondominated, grid=grid, grids=grids, max_cells=max_cells, reduction=reduction
     )
     every = Candidates.join(parts)
     front = every.take(nondominated(every.correct, every.costs))
@@ -70,7 +70,7 @@ def solve(
     grid: int = 20,
     grids: Sequence[NDArray[Any]] | None = None,
     max_cells: int = 4_000_000,
-    tails: Sequence[int] = (),
+    reduction: Reduction = MEANS,
 ) -> OperatingPoint | None:
     """Return the point that meets ``target`` best among all that ``tune`` compares, None where none is allowed.
 
@@ -84,7 +84,7 @@ def solve(
         return np.array([] if choice is None else [choice], dtype=np.intp)
 
     values, parts = _search(
-        confidences, correct, cost_of, keep, grid=grid, grids=grids, max_cells=max_cells, tails=tails
+        confidences, correct, cost_of, keep, grid=grid, grids=grids, max_cells=max_cells, reduction=reduction
     )
     every = Candidates.join(parts)
     best = keep(every.correct, every.costs)
@@ -97,7 +97,7 @@ def evaluate_thresholds(
     cost_of: CostOf,
     thresholds: Sequence[float | None],
     *,
-    tails: Sequence[int] = (),
+    reduction: Reduction = MEANS,
 ) -> OperatingPoint:
     """Return the operating point of given ``thresholds``, one per branch, None = off, on any samples.
 
@@ -113,7 +113,7 @@ def evaluate_thresholds(
     leaving = np.bincount(exits, minlength=len(correct))
     right = int(correct[exits, np.arange(len(exits))].sum())
     mask = tuple(threshold is not None for threshold in rounded)
-    mean = ExitCosts(cost_of, len(rounded), tails).of_points(leaving[None], mask)
+    mean = ExitCosts(cost_of, len(rounded), reduction).of_points(leaving[None], mask)
     shares = (leaving / len(exits)).tolist()
     return OperatingPoint(rounded, right / len(exits), tuple(shares), tuple(mean[:, 0].tolist()))
 
@@ -127,11 +127,11 @@ def _search(
     grid: int,
     grids: Sequence[NDArray[Any]] | None,
     max_cells: int,
-    tails: Sequence[int],
+    reduction: Reduction,
 ) -> tuple[list[Grid], Iterator[Candidates]]:
     _check(confidences, correct)
     correct = np.asarray(correct, dtype=np.bool_)
-    costs = ExitCosts(cost_of, len(confidences), tails)
+    costs = ExitCosts(cost_of, len(confidences), reduction)
     values = _grids(confidences, grids, grid)
     cells = float(np.prod([len(one) + 1.0 for one in values]))
     if cells > max_cells:

@@ -176,13 +176,13 @@ class Evaluator:
         def cost_of(mask: tuple[bool, ...]) -> npt.NDArray[np.float64]:
             return costs.exit_costs(mask)[wanted]
 
-        tails = [wanted.index(row) for row in costs.tails if row in wanted]
-        points = tune(confidences, correct, cost_of, grid=settings.grid, tails=tails).points
+        reduction = costs.reduction.of_rows(wanted)
+        points = tune(confidences, correct, cost_of, grid=settings.grid, reduction=reduction).points
         if settings.target is not None and settings.target.rule == "two-sided":
             # A point below the target may lose to a dominated one nearer to it, which no curve holds.
             wish = settings.target
             target = Target(wish.value, wish.rule, list(names).index(wish.cost), wish.min_accuracy)
-            met = solve(confidences, correct, cost_of, target, grid=settings.grid, tails=tails)
+            met = solve(confidences, correct, cost_of, target, grid=settings.grid, reduction=reduction)
             points = points if met is None or met in points else (*points, met)
         return Curve(tuple(dataclasses.replace(point, costs=_mean_costs(point, costs)) for point in points))
 

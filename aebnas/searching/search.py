@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,21 +12,19 @@ from typing import Any
 import torch
 
 from aebnas.branches.spec import FP32
-from aebnas.costs.kinds import COSTS, ENERGY, MEMORY
 from aebnas.costs.model import CostModel
 from aebnas.devices.device import Device
 from aebnas.devices.profile import HardwareProfile, load_profile
 from aebnas.devices.store import LatencyStore, user_folder
-from aebnas.errors import ExperimentError, RunFailed
-from aebnas.exits.confidence import build_confidence
+from aebnas.errors import RunFailed
 from aebnas.experiment import Experiment
-from aebnas.export.gate import Gate
 from aebnas.files import write_json
 from aebnas.prepare import Prepared, prepare
 from aebnas.progress import Progress
 from aebnas.run import Run, cost_column
 from aebnas.run_folder import RunFolder
 from aebnas.searching.choice import CostLimits
+from aebnas.searching.costing import check_known, cost_models, latency_summary, limits_of, story
 from aebnas.searching.evaluator import Evaluator
 from aebnas.searching.feasible import nothing_feasible
 from aebnas.searching.finalists import choose_finalists, eligible_rows, finalist_rows, retrain
@@ -34,10 +32,9 @@ from aebnas.searching.loop import Archive, run_trials
 from aebnas.searching.rows import Row, front_rows, network_key, with_interval
 from aebnas.searching.statics import backbone_rows, retrain_truncated, truncated_rows
 from aebnas.searching.study import finished, open_study
-from aebnas.searching.timer import DeviceTimer, exporter
 from aebnas.searching.verify import verify
 from aebnas.spaces.definition import SpaceDefinition, load_space
-from aebnas.spaces.genome import Genome, build_genome, starting_points
+from aebnas.spaces.genome import build_genome
 from aebnas.training.accelerator import pick_accelerator
 
 
@@ -62,7 +59,7 @@ def search(
     folder = RunFolder(Path(run_dir) if run_dir is not None else Path("runs") / chosen.name)
     # Everything that can be wrong with the input is looked at before anything is written or takes long.
     profile, space = load_profile(chosen.device), load_space(chosen.space)
-    limits, accelerator = _limits(chosen, profile), pick_accelerator(chosen.accelerator)
+    limits, accelerator = limits_of(chosen, profile), pick_accelerator(chosen.accelerator)
     shown = progress or Progress()
     with _reached(profile, folder, shown) as target, folder.lock():
         folder.start(chosen, space, profile)
@@ -110,12 +107,15 @@ class _Search:
             prepared.data.num_classes,
             regime=experiment.regime.name,
             confidence=experiment.confidence,
+            precisions=self.profile.precisions,
         )
-        costs = self._costs(prepared, genome)
+        costs = cost_models(experiment, prepared, folder, genome, self.target, progress)
+        check_known(experiment, self.limits, costs[FP32], self.profile)
+        self._say(costs)
         evaluator = Evaluator(
             experiment,
             prepared,
-            {FP32: costs},
+            costs,
             folder,
             limited=tuple(self.limits.limits),
             device=self.accelerator,
@@ -141,7 +141,8 @@ class _Search:
             "failed": sum(1 for evaluation in archive.evaluations.values() if evaluation.failure),
             "hypervolume": archive.hypervolume(),
             "cost": archive.cost,
-            "missed_macs": costs.missed_macs,
+            "missed_macs": costs[FP32].missed_macs,
+            "latency": latency_summary(costs, self.target),
             "seconds": {
                 "data and backbone": prepared_s,
                 "trials": searched_s,
@@ -151,22 +152,15 @@ class _Search:
         write_json(folder.summary_file, summary)
         Run.write_front(folder, rows)
 
-    def _costs(self, prepared: Prepared, genome: Genome) -> CostModel:
-        gate = Gate(build_confidence(self.experiment.confidence))
-        timer = DeviceTimer(self.target, prepared.data.input_shape, exporter(gate))
-        # The known shapes that every study begins with: their blocks are needed anyway.
-        known = [genome.decode(genes).branches for genes in starting_points(genome)]
-        model = CostModel(prepared.backbone, timer, known)
-        if model.missed_macs:
+    def _say(self, costs: Mapping[str, CostModel]) -> None:
+        missed = costs[FP32].missed_macs
+        if missed:
             self.progress.say(
-                f"note: thop misses {model.missed_macs:,} MACs of functional operations in this backbone; "
+                f"note: thop misses {missed:,} MACs of functional operations in this backbone; "
                 "they are in no MACs figure below"
             )
-        wanted = [*self.experiment.search.cost_objectives, *self.limits.limits]
-        unknown = [name for name in wanted if name not in model.names]
-        if unknown:
-            raise ExperimentError(unknown_cost(unknown[0], self.profile))
-        return model
+        for line in story(costs, self.target):
+            self.progress.say(line)
 
     def _verified(self, archive: Archive, evaluator: Evaluator, prepared: Prepared) -> list[Row]:
         settings = self.experiment.search
@@ -203,26 +197,3 @@ class _Search:
         rows = [*verified, *(row for row in front if row["id"] not in names)]
         rows = [with_interval(row, evaluator.costs[row["precision"]]) for row in rows]
         return sorted(rows, key=lambda row: (row["static"], not row["finalist"], row[cost_column(archive.cost)]))
-
-
-def unknown_cost(name: str, profile: HardwareProfile) -> str:
-    """Say why a cost that is an objective or a limit cannot be known on a device that is measured, and the fix."""
-    fixes = {
-        ENERGY: "no energy sensor can be read there: add power: {active_w: WATTS} to the profile",
-        MEMORY: "its onnxruntime does not report memory: install a newer one there",
-    }
-    return f"device {profile.name!r} does not tell {name}, which is an objective or a limit; {fixes[name]}"
-
-
-def _limits(experiment: Experiment, profile: HardwareProfile) -> CostLimits:
-    limits = CostLimits.of(profile.limits, experiment.search.limits)
-    if not profile.measurable:
-        target = experiment.search.target
-        wanted = [*experiment.search.cost_objectives, *limits.limits, *([target.cost] if target else [])]
-        for name in wanted:
-            if COSTS[name].device:
-                raise ExperimentError(
-                    f"device {profile.name!r} cannot be measured from here, so {name} can be no objective, target or "
-                    "limit: set search.objectives to [accuracy, macs], or use --device local"
-                )
-    return limits

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import onnx
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from aebnas.costs.blocks import Block, Figures, ForcedPath
+from aebnas.costs.blocks import Block, Figures, MixedRun, TrialNetwork
 from aebnas.devices.device import Device, Job
 from aebnas.devices.identity import identity_model
 from aebnas.devices.results import Measurement
@@ -40,6 +42,8 @@ class DeviceTimer:
         device: What was measured before is remembered there.
         input_shape: Of one sample.
         export: Turns a block into the graph that will run, in the precision that it will run in.
+        confidence: Of the networks that are run on ``images``, logits (N, C) -> (N,).
+        images: Some real ones (N, C, H, W), as the network takes them; None: no network is run on real images.
     """
 
     def __init__(
@@ -47,8 +51,12 @@ class DeviceTimer:
         device: Device | None,
         input_shape: tuple[int, ...],
         export: Callable[[Block], onnx.ModelProto],
+        *,
+        confidence: nn.Module,
+        images: Tensor | None = None,
     ) -> None:
         self._device, self._input_shape, self._export = device, input_shape, export
+        self._confidence, self._images = confidence, images
 
     def overhead_ms(self) -> float | None:
         """Return the latency of a graph that copies the network's input, in ms; None without a device."""
@@ -61,30 +69,67 @@ class DeviceTimer:
         """Return the figures of every block at batch 1; all unknown ones are measured interleaved."""
         return self._measured({name: Job(block_bytes(self._export(block))) for name, block in blocks.items()})
 
-    def paths(self, paths: Mapping[str, ForcedPath]) -> Mapping[str, Figures]:
-        """Return the figures of whole early-exit graphs, each forced to one of its exits."""
+    def forced(self, networks: Mapping[str, TrialNetwork]) -> Mapping[str, Figures]:
+        """Return the figures of networks that are made to leave at one exit each."""
+        export = self._exporting_once()
+        jobs = {}
+        for name, network in networks.items():
+            thresholds = [_LEAVE if number == network.exit else _GO_ON for number in range(len(network.stages))]
+            jobs[name] = Job(_assembled(network, thresholds, export), variant=f"leaves at exit {network.exit}")
+        return self._measured(jobs)
+
+    def mixed(self, networks: Mapping[str, TrialNetwork]) -> Mapping[str, MixedRun]:
+        """Run networks on the real images, one at a time and in no order, and tell where they left and what it took."""
+        if self._device is None or self._images is None:
+            return {}
+        export = self._exporting_once()
+        models = {
+            name: _assembled(network, _thresholds(network, self._images, self._confidence), export)
+            for name, network in networks.items()
+        }
+        ran = self._device.run(models, self._images.numpy(), outputs={name: ["exit"] for name in models})
+        found = {}
+        for name, network in networks.items():
+            left = np.bincount(ran[name].outputs["exit"].reshape(-1), minlength=len(network.stages) + 1)
+            found[name] = MixedRun(tuple((left / left.sum()).tolist()), float(ran[name].latency_ms.mean()))
+        return found
+
+    def _exporting_once(self) -> Callable[[Block], onnx.ModelProto]:
+        """Return the exporter, for networks that share blocks."""
         made: dict[int, onnx.ModelProto] = {}
 
         def export(block: Block) -> onnx.ModelProto:
-            # The paths of one network share their blocks.
             if id(block) not in made:
                 made[id(block)] = self._export(block)
             return made[id(block)]
 
-        return self._measured({name: _forced(path, export) for name, path in paths.items()})
+        return export
 
     def _measured(self, jobs: Mapping[str, Job]) -> dict[str, Figures]:
         measured = {} if self._device is None else self._device.measure(jobs)
         return {name: _figures(len(job.model) / MIB, measured.get(name)) for name, job in jobs.items()}
 
 
-def _forced(path: ForcedPath, export: Callable[[Block], onnx.ModelProto]) -> Job:
+def _assembled(network: TrialNetwork, thresholds: Sequence[float], export: Callable[[Block], onnx.ModelProto]) -> bytes:
     stages = [
-        Stage(export(segment), export(branch), _LEAVE if number == path.exit else _GO_ON)
-        for number, (segment, branch) in enumerate(path.stages)
+        Stage(export(segment), export(branch), threshold)
+        for (segment, branch), threshold in zip(network.stages, thresholds, strict=True)
     ]
-    model = assemble(stages, export(path.final))
-    return Job(block_bytes(model), variant=f"leaves at exit {path.exit}")
+    return block_bytes(assemble(stages, export(network.final)))
+
+
+@torch.no_grad()
+def _thresholds(network: TrialNetwork, images: Tensor, confidence: nn.Module) -> list[float]:
+    """Return thresholds that let the share ``network.leaving`` of those images leave that come to each exit."""
+    thresholds, here, coming = [], images, torch.ones(len(images), dtype=torch.bool)
+    for segment, branch in network.stages:
+        here = nn.Sequential(*segment.parts).eval()(here)
+        sure = confidence(nn.Sequential(*branch.parts).eval()(here))
+        # All may have left already; then the exit is never reached.
+        enough = float(sure[coming].quantile(1 - network.leaving)) if coming.any() else _GO_ON
+        thresholds.append(enough)
+        coming &= sure < enough
+    return thresholds
 
 
 def _figures(size_mib: float, measured: Measurement | None) -> Figures:

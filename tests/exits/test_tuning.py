@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aebnas.exits import histogram
+from aebnas.exits.costs import Reduction
 from aebnas.exits.grids import quantile_grid
 from aebnas.exits.policy import leave_at
 from aebnas.exits.tuning import Curve, Target, evaluate_thresholds, solve, tune
@@ -267,7 +268,7 @@ def test_a_tail_is_the_cost_that_one_sample_in_twenty_may_exceed(seed, samples, 
     confidences = generator.choice(np.float32([0.1, 0.4, 0.6, 0.9]), (branches, samples))
     correct = generator.random((branches + 1, samples)) < 0.7
     cost_of = additive_costs(branches, kinds=2)
-    curve = tune(confidences, correct, cost_of, max_cells=max_cells, tails=[1])
+    curve = tune(confidences, correct, cost_of, max_cells=max_cells, reduction=Reduction(tails=(1,)))
     for point in curve.points:
         mask = tuple(threshold is not None for threshold in point.thresholds)
         exits = leave_at(confidences, point.thresholds)
@@ -275,7 +276,10 @@ def test_a_tail_is_the_cost_that_one_sample_in_twenty_may_exceed(seed, samples, 
         tail = np.sort(cost_of(mask)[1, exits])[(19 * samples + 19) // 20 - 1]
         assert point.costs[1] == pytest.approx(tail)
         assert point.costs[0] == pytest.approx(cost_of(mask)[0, exits].mean())
-        assert evaluate_thresholds(confidences, correct, cost_of, point.thresholds, tails=[1]) == point
+        assert (
+            evaluate_thresholds(confidences, correct, cost_of, point.thresholds, reduction=Reduction(tails=(1,)))
+            == point
+        )
 
 
 def test_a_curve_over_a_tail_misses_no_point():
@@ -285,6 +289,37 @@ def test_a_curve_over_a_tail_misses_no_point():
     cost_of = additive_costs(2, kinds=2)
     points = []
     for thresholds in itertools.product([*np.float32([0.2, 0.5, 0.8]).tolist(), None], repeat=2):
-        point = evaluate_thresholds(confidences, correct, cost_of, thresholds, tails=[0])
+        point = evaluate_thresholds(confidences, correct, cost_of, thresholds, reduction=Reduction(tails=(0,)))
         points.append((round(point.accuracy * 50), tuple(round(cost * 50) for cost in point.costs)))
-    assert as_whole_numbers(tune(confidences, correct, cost_of, tails=[0]), 50) == front_by_hand(points)
+    assert as_whole_numbers(tune(confidences, correct, cost_of, reduction=Reduction(tails=(0,))), 50) == front_by_hand(
+        points
+    )
+
+
+@given(st.integers(0, 10_000), st.integers(1, 60), st.integers(1, 3), st.sampled_from([1, 4_000_000]))
+@settings(max_examples=40, deadline=None)
+def test_what_the_sample_before_did_not_run_costs_more(seed, samples, branches, max_cells):
+    generator, factor = np.random.default_rng(seed), 0.25
+    confidences = generator.choice(np.float32([0.1, 0.4, 0.6, 0.9]), (branches, samples))
+    correct = generator.random((branches + 1, samples)) < 0.7
+    cost_of = additive_costs(branches, kinds=2)
+    reduction = Reduction(switching=((1, factor),))
+    for point in tune(confidences, correct, cost_of, max_cells=max_cells, reduction=reduction).points:
+        mask = tuple(threshold is not None for threshold in point.thresholds)
+        exits = leave_at(confidences, point.thresholds)
+        on = [*np.flatnonzero(mask), branches]
+        costs = cost_of(mask)[1]
+        # Every pair of one sample and the one before it, in any order: what the second runs and the first did not.
+        extra = [
+            sum(factor * (costs[b] - costs[a]) for a, b in itertools.pairwise(on) if before <= a < now)
+            for before in exits
+            for now in exits
+        ]
+        assert point.costs[1] == pytest.approx(costs[exits].mean() + np.mean(extra))
+        assert point.costs[0] == pytest.approx(cost_of(mask)[0, exits].mean())
+
+
+def test_a_reduction_follows_the_rows_it_is_for():
+    reduction = Reduction(tails=(2,), switching=((1, 0.5), (3, 0.25)))
+    assert reduction.of_rows([3, 2]) == Reduction(tails=(1,), switching=((0, 0.25),))
+    assert reduction.of_rows([0]) == Reduction()

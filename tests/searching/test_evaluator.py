@@ -258,7 +258,7 @@ def every_point(prepared, tmp_path):
         costs = evaluator.costs["fp32"].network(made.spec.branches)
         grids = [[None, *map(float, quantile_grid(row, GRID))] for row in sure]
         return [
-            evaluate_thresholds(sure, right, costs.exit_costs, choice, tails=costs.tails)
+            evaluate_thresholds(sure, right, costs.exit_costs, choice, reduction=costs.reduction)
             for choice in itertools.product(*grids)
         ]
 

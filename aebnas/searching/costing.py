@@ -1,0 +1,145 @@
+"""The cost models of a search, one per precision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aebnas.branches.spec import FP32
+from aebnas.costs.kinds import COSTS, ENERGY, MEMORY
+from aebnas.costs.model import CostModel
+from aebnas.costs.overhead import Overhead
+from aebnas.devices.device import Device
+from aebnas.devices.profile import HardwareProfile
+from aebnas.errors import ExperimentError, RunError
+from aebnas.exits.confidence import build_confidence
+from aebnas.experiment import Experiment
+from aebnas.export.gate import Gate
+from aebnas.files import read_json, write_json
+from aebnas.prepare import Prepared
+from aebnas.progress import Progress
+from aebnas.rebuild import deployed_backbone
+from aebnas.run_folder import RunFolder
+from aebnas.searching.choice import CostLimits
+from aebnas.searching.timed import timed_exporter
+from aebnas.searching.timer import DeviceTimer, exporter
+from aebnas.spaces.genome import Genome, starting_points
+
+# Real images that the networks run on which the overhead is fitted on.
+TIMED_IMAGES = 96
+
+
+def limits_of(experiment: Experiment, profile: HardwareProfile) -> CostLimits:
+    """Return the limits of profile and experiment.
+
+    Raises:
+        ExperimentError: what is wanted cannot be known, because the device cannot be measured.
+    """
+    limits = CostLimits.of(profile.limits, experiment.search.limits)
+    for name in wanted_costs(experiment, limits):
+        if COSTS[name].device and not profile.measurable:
+            raise ExperimentError(
+                f"device {profile.name!r} cannot be measured from here, so {name} can be no objective, target or "
+                "limit: set search.objectives to [accuracy, macs], or use --device local"
+            )
+    return limits
+
+
+def wanted_costs(experiment: Experiment, limits: CostLimits) -> list[str]:
+    """Return the names of the costs that are an objective, a limit or the target, each once."""
+    target = experiment.search.target
+    names = [*experiment.search.cost_objectives, *limits.limits, *([target.cost] if target else [])]
+    return list(dict.fromkeys(names))
+
+
+def cost_models(
+    experiment: Experiment,
+    prepared: Prepared,
+    folder: RunFolder,
+    genome: Genome,
+    target: Device | None,
+    progress: Progress,
+) -> dict[str, CostModel]:
+    """Return a cost model for fp32, the reference, and for every precision that a network may have.
+
+    Blocks are measured now. What the overhead was found to be is kept in the run folder, so that all predictions of a
+    run are of one kind however often it is interrupted.
+
+    Raises:
+        MeasurementError: the device could not measure. BackboneError: a block cannot be written or converted.
+    """
+    confidence, images = build_confidence(experiment.confidence), _some_images(prepared)
+    gate, segments = Gate(confidence), prepared.backbone.segments
+    # The known shapes that every study begins with: their blocks are needed anyway.
+    shapes = {
+        tuple(branch.key for branch in spec.branches): spec.branches
+        for spec in (genome.decode(genes) for genes in starting_points(genome))
+    }
+    models = {}
+    for precision in dict.fromkeys([FP32, *genome.precisions]):
+        export = exporter(gate)
+        if precision != FP32:
+            export = timed_exporter(deployed_backbone(prepared, precision, folder), list(segments), gate)
+        timer = DeviceTimer(target, prepared.data.input_shape, export, confidence=confidence, images=images)
+        path = folder.latency / f"overhead-{precision}.json"
+        known = _read_overhead(path)
+        if target is not None:
+            progress.say(f"measuring blocks in {precision} on {target.profile.name}")
+        models[precision] = CostModel(prepared.backbone, timer, list(shapes.values()), known)
+        if known is None and target is not None:
+            write_json(path, asdict(models[precision].overhead))
+    return models
+
+
+def check_known(experiment: Experiment, limits: CostLimits, model: CostModel, profile: HardwareProfile) -> None:
+    """Raise ExperimentError where the device that was measured does not tell a cost that is wanted."""
+    fixes = {
+        ENERGY: "no energy sensor can be read there: add power: {active_w: WATTS} to the profile",
+        MEMORY: "its onnxruntime does not report memory: install a newer one there",
+    }
+    for name in wanted_costs(experiment, limits):
+        if name not in model.names:
+            raise ExperimentError(f"device {profile.name!r} does not tell {name}; {fixes[name]}")
+
+
+def story(models: Mapping[str, CostModel], target: Device | None) -> Sequence[str]:
+    """Return what a user should know of the latencies before they are used, a sentence each."""
+    if target is None:
+        return []
+    lines = [
+        f"predicted latency ({precision}) is within {100 * overhead.relative_half:.1f} % for nine of ten networks, "
+        f"fitted on {overhead.paths} measured graphs"
+        for precision, overhead in ((precision, model.overhead) for precision, model in models.items())
+        if overhead.paths
+    ]
+    noise = target.noise_pct
+    return lines if noise is None else [f"this machine varies by {noise:.1f} %", *lines]
+
+
+def latency_summary(models: Mapping[str, CostModel], target: Device | None) -> dict[str, Any] | None:
+    """Return how latency was measured and predicted, for the summary of the run; None where it was not."""
+    if target is None:
+        return None
+    overheads = {precision: asdict(model.overhead) for precision, model in models.items()}
+    return {"noise_pct": target.noise_pct, "overhead": overheads}
+
+
+def _read_overhead(path: Path) -> Overhead | None:
+    if not path.exists():
+        return None
+    try:
+        return Overhead(**read_json(path))
+    except TypeError as error:
+        raise RunError(f"{path} is damaged: delete it and run the same command again") from error
+
+
+def _some_images(prepared: Prepared) -> Tensor:
+    """Return training images for networks that are run only to be timed."""
+    train = prepared.data.train
+    rows = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:TIMED_IMAGES]
+    return torch.cat([batch.images for batch in train.subset(rows).batches(TIMED_IMAGES)])
