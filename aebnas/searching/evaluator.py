@@ -99,9 +99,9 @@ class Evaluator:
         labels, found = self._prepared.data.validation.labels, {}
         for precision in self.costs:
             if precision != FP32:
-                correct = self._deployed.backbone(precision).argmax(1) == labels
+                correct = (self._deployed.backbone(precision).argmax(1) == labels).numpy()
                 named = self._named(self.costs[precision].backbone)
-                found[precision] = StaticPoint(float(correct.float().mean()), named)
+                found[precision] = StaticPoint(float(correct.mean()), named)
         return found
 
     def known(self, spec: NetworkSpec, budget: Budget = "search") -> Evaluation | None:
