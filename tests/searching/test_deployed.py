@@ -15,6 +15,7 @@ from onnx import numpy_helper
 
 from aebnas.branches.spec import BranchSpec, NetworkSpec, PartSpec
 from aebnas.costs.model import CostModel
+from aebnas.data.splits import Split
 from aebnas.devices.profile import HardwareProfile
 from aebnas.errors import BackboneError, RunError
 from aebnas.export import deployed as blocks
@@ -22,7 +23,7 @@ from aebnas.export.manifest import SINGLE_FILE
 from aebnas.export.session import EarlyExitSession
 from aebnas.files import write_text
 from aebnas.progress import Progress
-from aebnas.rebuild import deployed_backbone, export_row, rebuild
+from aebnas.rebuild import CALIBRATION_SAMPLES, deployed_backbone, export_row, rebuild
 from aebnas.run_folder import RunFolder
 from aebnas.searching import deployed as module
 from aebnas.searching import evaluator as evaluating
@@ -210,6 +211,42 @@ def test_a_damaged_block_is_named(open_evaluator, network, folder):
         path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(RunError, match=r"\.pt is damaged .*: delete it and run the same search again"):
         open_evaluator().evaluate(network("int8", 1))
+
+
+class Shaky(Split):
+    """A split with random transforms: no two passes over it are equal."""
+
+    def __init__(self, split):
+        self.labels, self._split = split.labels, split
+
+    def batches(self, batch_size, *, seed=None):
+        for batch in self._split.batches(batch_size, seed=seed):
+            yield batch._replace(images=batch.images + 1e-3 * torch.randn(batch.images.shape))
+
+    def subset(self, indices):
+        return Shaky(self._split.subset(indices))
+
+
+def test_a_run_is_calibrated_on_one_draw_of_training_images(prepared, folder, monkeypatch):
+    seen, real = [], blocks.convert
+
+    def spy(block, precision, calibration, *, grid):
+        seen.append(calibration)
+        return real(block, precision, calibration, grid=grid)
+
+    monkeypatch.setattr(blocks, "convert", spy)
+    shaky = dataclasses.replace(prepared, data=dataclasses.replace(prepared.data, train=Shaky(prepared.data.train)))
+    for _ in range(2):
+        assert deployed_backbone(shaky, "int8", folder).blocks
+        for path in folder.deployed.path("x").parent.iterdir():
+            if "block" in folder.deployed.get(path.stem):
+                path.unlink()
+    first, again = seen[0], seen[len(seen) // 2]
+    np.testing.assert_array_equal(first, again)
+    train = images_of(prepared.data.train)
+    assert first.shape == (CALIBRATION_SAMPLES, *train.shape[1:])
+    distances = np.abs(first[:5, None] - train[None]).max((2, 3, 4)).min(1)
+    assert (distances < 0.01).all()
 
 
 @pytest.fixture
