@@ -215,7 +215,7 @@ def run_all(
 ) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
     """Return the measured mean latency of every network over the images, and its exit shares."""
     models = {str(number): candidate.model for number, candidate in enumerate(candidates)}
-    ran = device.run(models, images, outputs={name: ["exit"] for name in models}, repeats=repeats)
+    ran = device.run(models, images, outputs={name: ["exit"] for name in models}, repeats=repeats, scaled=True)
     shares = [
         np.bincount(ran[str(number)].outputs["exit"].reshape(-1), minlength=candidate.exits) / len(images)
         for number, candidate in enumerate(candidates)

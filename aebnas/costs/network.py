@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -104,9 +103,9 @@ class NetworkCosts:
         on = np.flatnonzero([*mask, True])
         beyond = 1.0 - shares.cumsum()
         result: Costs = costs @ shares
-        for row, factor in self.reduction.switching:
-            steps, going_on = np.diff(costs[row, on]), beyond[on[:-1]]
-            result[row] += factor * float(steps @ (going_on * (1 - going_on)))
+        for row, extra in self.reduction.switching:
+            going_on = beyond[on[:-1]]
+            result[row] += extra * float(going_on @ (1 - going_on))
         for row in self.reduction.tails:
             # Shares are fractions of whole samples; the slack is far less than one of them.
             result[row] = costs[row, on[beyond[on] <= TAIL_SHARE + 1e-9][0]]
@@ -115,25 +114,25 @@ class NetworkCosts:
     @property
     def reduction(self) -> Reduction:
         """How exit costs become the costs of a point."""
-        restless = [row for row, name in enumerate(self.names) if name in (LATENCY, ENERGY)]
         return Reduction(
             tails=tuple(row for row, name in enumerate(self.names) if name == TAIL),
-            switching=tuple((row, self.overhead.switching) for row in restless if self.overhead.switching),
+            switching=tuple(
+                (row, self.overhead.switch_ms)
+                for row, name in enumerate(self.names)
+                if name == LATENCY and self.overhead.switch_ms
+            ),
         )
 
     def mixed_path(self, mask: Sequence[bool], exit_shares: Sequence[float], measured_ms: float) -> MeasuredPath:
         """Return the mean path of a network whose runs left by ``exit_shares`` and took ``measured_ms``."""
         paths = {exit_: self.path(mask, exit_) for exit_ in np.flatnonzero([*mask, True]).tolist()}
-        switching_ms, going_on = 0.0, 1.0
-        for here, there in itertools.pairwise(paths):
-            going_on -= exit_shares[here]
-            switching_ms += (paths[there].blocks_ms - paths[here].blocks_ms) * going_on * (1 - going_on)
+        going_on = 1.0 - np.cumsum(exit_shares)[list(paths)[:-1]]
         return MeasuredPath(
             blocks_ms=sum(exit_shares[exit_] * path.blocks_ms for exit_, path in paths.items()),
             gates=sum(exit_shares[exit_] * path.gates for exit_, path in paths.items()),
             final=exit_shares[-1],
             measured_ms=measured_ms,
-            switching_ms=switching_ms,
+            switches=float(going_on @ (1 - going_on)),
         )
 
     def truncated(self, exit_: int) -> Costs:

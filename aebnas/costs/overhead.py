@@ -10,8 +10,6 @@ import numpy.typing as npt
 
 # Weight of the prior (sums are right as they are) against one path: paths are known to about 0.5 %, the prior to 5 %.
 _PRIOR = 0.1
-# Levels may well take a tenth more after a switch.
-_SWITCHING_PRIOR = 0.5
 # What lies this many standard deviations out was disturbed while it was measured.
 _OUTLIER, _TO_SIGMA = 4.0, 1.4826
 # Relative errors below this are all alike.
@@ -29,22 +27,22 @@ class MeasuredPath:
         gates: Decisions that were taken (``If`` nodes).
         final: Share of the runs that left at the final exit.
         measured_ms: What a run typically took (median, or mean of the exits' medians).
-        switching_ms: Sum over the levels behind the first exit of what they take x the share p of runs that went
-            there x (1 - p).
+        switches: How often, per run, it went on behind an exit where the run before had left: the sum over the exits of
+            p x (1 - p), p the share of runs that go on behind them.
     """
 
     blocks_ms: float
     gates: float
     final: float
     measured_ms: float
-    switching_ms: float = 0.0
+    switches: float = 0.0
 
 
 @dataclass(frozen=True)
 class Overhead:
     """Latency of a path = base + scale * sum of its blocks + gate * decisions taken + final at the final exit, in ms.
 
-    A mean over paths takes ``switching`` more of what lies behind an exit whenever the run before had left there.
+    A mean over runs takes ``switch`` more whenever one goes on behind an exit where the run before had left.
 
     ``base`` is what starting a session run costs; ``scale`` stands for caches that are fuller in a whole network than
     around one block, and for typical runs being slower than the quick ones that blocks are measured by; ``gate`` is an
@@ -54,7 +52,7 @@ class Overhead:
         spread: Relative standard deviation of real graphs around the formula; 0 where nothing was fitted.
         paths: How many real graphs it was fitted on.
         gate_mib: What a decision adds to the size of the file.
-        switching: Share of its latency that a level takes more when the run before left in front of it.
+        switch_ms: What going on behind an exit takes more when the run before had left there: caches.
     """
 
     base_ms: float
@@ -64,7 +62,7 @@ class Overhead:
     spread: float = 0.0
     paths: int = 0
     gate_mib: float = 0.0
-    switching: float = 0.0
+    switch_ms: float = 0.0
 
     def latency_ms(self, blocks_ms: float, gates: int, final: bool) -> float:
         """Return the latency of one path."""
@@ -93,10 +91,9 @@ def fit_overhead(empty_ms: float, paths: Sequence[MeasuredPath]) -> Overhead:
     errors = np.abs(_errors(solution, paths))
     near = errors <= max(_OUTLIER * _TO_SIGMA * float(np.median(errors)), _TIGHT)
     kept = [path for path, is_near in zip(paths, near, strict=True) if is_near]
-    base, scale, gate, final, switching = _solve(empty_ms, kept, np.ones(len(kept))).tolist()
+    base, scale, gate, final, switch = _solve(empty_ms, kept, np.ones(len(kept))).tolist()
     spread = _spread(empty_ms, kept)
-    # Its column is a latency; as a share of predicted latencies, which are scaled, it is this.
-    return Overhead(base, scale, gate, final, spread, len(kept), switching=max(0.0, switching / scale))
+    return Overhead(base, scale, gate, final, spread, len(kept), switch_ms=max(0.0, switch))
 
 
 def _robust(empty_ms: float, paths: Sequence[MeasuredPath]) -> npt.NDArray[np.float64]:
@@ -123,7 +120,7 @@ def _solve(empty_ms: float, paths: Sequence[MeasuredPath], weights: npt.NDArray[
     measured = np.array([path.measured_ms for path in paths])
     typical = float(np.median(measured))
     # Every deviation counts relative to what it is part of; those from the prior are rows of their own.
-    prior = np.diag([1 / typical, 1.0, 1 / typical, 1 / typical, _SWITCHING_PRIOR]) * _PRIOR
+    prior = np.diag([1 / typical, 1.0, 1 / typical, 1 / typical, 1 / typical]) * _PRIOR
     system = np.vstack([_design(paths) * (weights / measured)[:, None], prior])
     wanted = np.concatenate([weights, prior @ np.array([empty_ms, 1.0, 0.0, 0.0, 0.0])])
     solution: npt.NDArray[np.float64] = np.linalg.lstsq(system, wanted, rcond=None)[0]
@@ -131,7 +128,7 @@ def _solve(empty_ms: float, paths: Sequence[MeasuredPath], weights: npt.NDArray[
 
 
 def _design(paths: Sequence[MeasuredPath]) -> npt.NDArray[np.float64]:
-    return np.array([[1.0, path.blocks_ms, path.gates, path.final, path.switching_ms] for path in paths])
+    return np.array([[1.0, path.blocks_ms, path.gates, path.final, path.switches] for path in paths])
 
 
 def _errors(solution: npt.NDArray[np.float64], paths: Sequence[MeasuredPath]) -> npt.NDArray[np.float64]:

@@ -29,6 +29,8 @@ _MEANING = "1"
 # Files that travel beside the models; the first must be no model's name, the second is the agent's word.
 _YARDSTICK, _INPUTS = "aebnas:yardstick", "inputs.npy"
 _TRIAL = Protocol(precision_pct=2.0, time_limit_s=2.0)
+# The quantile that blocks are measured by, and the yardstick among them.
+_LOW = 0.2
 # A run that takes longer counts as stuck; so many are made to see where the time of one model goes.
 _RUN_S, _NODE_RUNS = 1.0, 100
 
@@ -164,6 +166,7 @@ class Device:
         outputs: Mapping[str, Sequence[str]] | None = None,
         repeats: int = 3,
         burst: int = 16,
+        scaled: bool = False,
     ) -> dict[str, RunResult]:
         """Run every model on every input, one at a time, the models in turns of ``burst`` inputs.
 
@@ -173,6 +176,8 @@ class Device:
             outputs: The names of the outputs to bring back, by model; by default none.
             repeats: Times that each input is run; the median counts.
             burst: Inputs in a row.
+            scaled: Tell times at the speed that :meth:`measure` tells them at, by what the yardstick takes meanwhile;
+                else as they were.
         """
         content = io.BytesIO()
         np.save(content, np.ascontiguousarray(inputs, dtype=np.float32))

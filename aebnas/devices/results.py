@@ -93,6 +93,10 @@ class RunResult:
     latency_ms: np.ndarray
     outputs: dict[str, np.ndarray]
 
+    def slower(self, factor: float) -> RunResult:
+        """Return the result of a machine on which everything takes ``factor`` times as long."""
+        return replace(self, latency_ms=self.latency_ms * factor)
+
 
 def node_profile(event: Mapping[str, Any]) -> NodeProfile:
     """Return what an agent answers to ``nodes``."""

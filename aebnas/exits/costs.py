@@ -28,8 +28,9 @@ class Reduction:
     Args:
         tails: Rows of which the 95 % quantile counts: the cost of the first exit behind which at most 5 % of the
             samples go on.
-        switching: (row, factor): what lies between two exits costs, whenever the sample before did not go there, so
-            much more of itself; samples come in no order, so of a share p that goes on 1 - p do. Caches are why.
+        switching: (row, extra): going on behind an exit costs so much more whenever the sample before did not go on
+            there, because of caches; samples come in no order, so of a share p that goes on, 1 - p have such a one
+            before them.
     """
 
     tails: tuple[int, ...] = ()
@@ -39,7 +40,7 @@ class Reduction:
         """Return the reduction of the costs ``rows`` alone."""
         return Reduction(
             tuple(rows.index(row) for row in self.tails if row in rows),
-            tuple((rows.index(row), factor) for row, factor in self.switching if row in rows),
+            tuple((rows.index(row), extra) for row, extra in self.switching if row in rows),
         )
 
 
@@ -84,8 +85,8 @@ class ExitCosts:
         costs = self[mask]
         step = costs[:, there] - costs[:, here]
         moved: Floats = total + passing * step.reshape(-1, *(1,) * passing.ndim)
-        for row, factor in self._reduction.switching:
-            moved[row] += factor * step[row] * passing * (1 - passing / samples)
+        for row, extra in self._reduction.switching:
+            moved[row] += extra * passing * (1 - passing / samples)
         for row in self._reduction.tails:
             moved[row] = np.where(_ONE_IN * passing > samples, samples * costs[row, there], total[row])
         return moved

@@ -87,7 +87,7 @@ class DeviceTimer:
             name: _assembled(network, _thresholds(network, self._images, self._confidence), export)
             for name, network in networks.items()
         }
-        ran = self._device.run(models, self._images.numpy(), outputs={name: ["exit"] for name in models})
+        ran = self._device.run(models, self._images.numpy(), outputs={name: ["exit"] for name in models}, scaled=True)
         found = {}
         for name, network in networks.items():
             left = np.bincount(ran[name].outputs["exit"].reshape(-1), minlength=len(network.stages) + 1)

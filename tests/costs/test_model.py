@@ -10,11 +10,12 @@ from torch import nn
 from aebnas.backbones.cut import cut_backbone
 from aebnas.branches.build import Branch, build_branch
 from aebnas.branches.spec import BranchSpec, PartSpec
-from aebnas.costs.blocks import Block, Figures, ForcedPath
+from aebnas.costs.blocks import Block, Figures, MixedRun, TrialNetwork
 from aebnas.costs.macs import count_macs
 from aebnas.costs.model import CostModel
 from aebnas.costs.overhead import Overhead
 from aebnas.errors import BranchError
+from aebnas.exits.costs import ExitCosts
 
 OVERHEAD_MS = 1.0
 GATE_MS = 0.125
@@ -28,10 +29,11 @@ SIZE_MIB, MEMORY_MIB, POWER = 0.5, 0.25, 2.0
 class FakeTimer:
     """Blocks take a made-up time that tells them apart, all of it exact in binary; whole graphs take some more."""
 
-    def __init__(self, *, energy: bool = False, memory: bool = False, scale: float = 1.0, gate_ms: float = 0.0) -> None:
+    def __init__(self, *, energy=False, memory=False, scale=1.0, gate_ms=0.0, switch_ms=0.0) -> None:
         self.calls: list[tuple[str, ...]] = []
-        self.forced: list[ForcedPath] = []
-        self.energy, self.memory, self.scale, self.gate_ms = energy, memory, scale, gate_ms
+        self.trials: list[TrialNetwork] = []
+        self.energy, self.memory = energy, memory
+        self.scale, self.gate_ms, self.switch_ms = scale, gate_ms, switch_ms
         self.segments: list[nn.Module] = []
 
     def overhead_ms(self) -> float:
@@ -50,14 +52,25 @@ class FakeTimer:
             energy_mj=POWER * time_ms if self.energy else None,
         )
 
-    def paths(self, paths):
-        self.forced += paths.values()
-        return {name: self.figures(self.whole_ms(path)) for name, path in paths.items()}
+    def forced(self, networks):
+        self.trials += networks.values()
+        return {name: self.figures(self.whole_ms(trial, trial.exit)) for name, trial in networks.items()}
 
-    def whole_ms(self, path: ForcedPath) -> float:
-        parts = [part for stage in path.stages[: path.exit + 1] for part in stage]
-        parts += [path.final] if path.exit == len(path.stages) else []
-        gates = min(path.exit + 1, len(path.stages))
+    def mixed(self, networks):
+        """Every exit is taken alike, and a switch of them takes some more."""
+        runs = {}
+        for name, trial in networks.items():
+            exits = range(len(trial.stages) + 1)
+            shares = tuple(1 / len(exits) for _ in exits)
+            going_on = 1 - np.cumsum(shares)[:-1]
+            mean_ms = sum(self.whole_ms(trial, exit_) for exit_ in exits) / len(exits)
+            runs[name] = MixedRun(shares, mean_ms + self.switch_ms * float(going_on @ (1 - going_on)))
+        return runs
+
+    def whole_ms(self, trial: TrialNetwork, exit_: int) -> float:
+        parts = [part for stage in trial.stages[: exit_ + 1] for part in stage]
+        parts += [trial.final] if exit_ == len(trial.stages) else []
+        gates = min(exit_ + 1, len(trial.stages))
         return OVERHEAD_MS + self.scale * sum(map(self.alone_ms, parts)) + self.gate_ms * gates
 
     def alone_ms(self, block: Block) -> float:
@@ -247,24 +260,48 @@ def test_the_hand_written_macs_are_those_of_the_counter(backbone):
         assert count_macs(build_branch(spec, shape, 3), shape).macs == macs
 
 
-# Latency of a whole graph: cold between its parts, and every decision costs.
-SCALE, DECISION_MS = 1.0625, 0.25
+# Latency of a whole graph: colder between its parts, every decision costs, and every switch from one exit to another.
+SCALE, DECISION_MS, SWITCH_MS = 1.0625, 0.25, 0.5
 
 
-def test_the_overhead_of_real_graphs_is_found_and_predicts_others(backbone):
-    timer = FakeTimer(scale=SCALE, gate_ms=DECISION_MS)
+@pytest.fixture
+def calibrated(backbone):
+    timer = FakeTimer(scale=SCALE, gate_ms=DECISION_MS, switch_ms=SWITCH_MS)
     timer.segments = list(backbone.segments)
-    model = CostModel(backbone, timer, calibration=[SPECS[:1], SPECS[1:], SPECS])
-    assert [path.exit for path in timer.forced] == [0, 1, 0, 1, 2, 0, 1, 2, 3]
-    assert model.overhead.paths == 9
+    return CostModel(backbone, timer, calibration=[SPECS[:1], SPECS[1:], SPECS]), timer
+
+
+def test_the_overhead_of_real_graphs_is_found_and_predicts_others(backbone, calibrated):
+    model, timer = calibrated
+    assert [trial.exit for trial in timer.trials] == [0, 1, 0, 1, 2, 0, 1, 2, 3]
+    assert model.overhead.paths == 9 + 3 * 3
     assert model.overhead.scale == pytest.approx(SCALE, rel=0.01)
     assert model.overhead.gate_ms == pytest.approx(DECISION_MS, rel=0.1)
+    assert model.overhead.switch_ms == pytest.approx(SWITCH_MS, rel=0.1)
     assert model.overhead.spread < 0.01
     costs = model.network(SPECS[::2])
     plain = CostModel(backbone, FakeTimer()).network(SPECS[::2])
     beyond_ms = plain.exit_costs([True, True])[1] - OVERHEAD_MS
     expected = OVERHEAD_MS + SCALE * beyond_ms + DECISION_MS * np.array([1, 2, 2])
     np.testing.assert_allclose(costs.exit_costs([True, True])[1], expected, rtol=0.01)
+
+
+def test_a_mean_pays_for_every_switch(calibrated):
+    costs = calibrated[0].network(SPECS[::2])
+    shares = np.array([0.5, 0.25, 0.25])
+    extra = SWITCH_MS * (0.5 * 0.5 + 0.25 * 0.75)
+    expected = shares @ costs.exit_costs([True, True])[1] + extra
+    assert costs.mean([True, True], shares)[1] == pytest.approx(expected, rel=0.01)
+    # As the tuner reckons it, from whole samples.
+    tuned = ExitCosts(costs.exit_costs, 2, costs.reduction).of_points(np.array([[2, 1, 1]]), (True, True))
+    np.testing.assert_allclose(tuned[:, 0], costs.mean([True, True], shares))
+
+
+def test_an_overhead_that_was_found_before_is_taken_as_it_is(backbone, calibrated):
+    timer = FakeTimer()
+    again = CostModel(backbone, timer, calibration=[SPECS], overhead=calibrated[0].overhead)
+    assert timer.trials == []
+    assert again.overhead == calibrated[0].overhead
 
 
 def test_branches_of_the_calibration_are_measured_with_the_others(backbone):

@@ -51,6 +51,16 @@ def test_its_interval_holds_nine_of_ten_new_paths():
     assert np.mean(wide) < 0.1
 
 
+def test_what_switching_takes_is_told_apart():
+    still = paths(noise=0.002)
+    mixed = [
+        MeasuredPath(path.blocks_ms, path.gates, path.final, path.measured_ms + 0.01 * switches, switches)
+        for path, switches in zip(paths(noise=0.002, seed=5), np.linspace(0.1, 0.6, 18), strict=True)
+    ]
+    assert fit_overhead(0.004, [*still, *mixed]).switch_ms == pytest.approx(0.01, rel=0.3)
+    assert fit_overhead(0.004, still).switch_ms == pytest.approx(0.0, abs=1e-6)
+
+
 def test_a_path_that_was_disturbed_does_not_spoil_it():
     clean = paths(noise=0.003)
     disturbed = [*clean[:-1], MeasuredPath(0.1, 1, False, 0.9)]

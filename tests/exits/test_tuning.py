@@ -299,23 +299,19 @@ def test_a_curve_over_a_tail_misses_no_point():
 @given(st.integers(0, 10_000), st.integers(1, 60), st.integers(1, 3), st.sampled_from([1, 4_000_000]))
 @settings(max_examples=40, deadline=None)
 def test_what_the_sample_before_did_not_run_costs_more(seed, samples, branches, max_cells):
-    generator, factor = np.random.default_rng(seed), 0.25
+    generator, extra = np.random.default_rng(seed), 0.25
     confidences = generator.choice(np.float32([0.1, 0.4, 0.6, 0.9]), (branches, samples))
     correct = generator.random((branches + 1, samples)) < 0.7
     cost_of = additive_costs(branches, kinds=2)
-    reduction = Reduction(switching=((1, factor),))
+    reduction = Reduction(switching=((1, extra),))
     for point in tune(confidences, correct, cost_of, max_cells=max_cells, reduction=reduction).points:
         mask = tuple(threshold is not None for threshold in point.thresholds)
         exits = leave_at(confidences, point.thresholds)
         on = [*np.flatnonzero(mask), branches]
         costs = cost_of(mask)[1]
-        # Every pair of one sample and the one before it, in any order: what the second runs and the first did not.
-        extra = [
-            sum(factor * (costs[b] - costs[a]) for a, b in itertools.pairwise(on) if before <= a < now)
-            for before in exits
-            for now in exits
-        ]
-        assert point.costs[1] == pytest.approx(costs[exits].mean() + np.mean(extra))
+        # Every pair of a sample and the one before it, in any order: behind how many exits the second goes alone.
+        alone = [sum(before <= exit_ < now for exit_ in on) for before in exits for now in exits]
+        assert point.costs[1] == pytest.approx(costs[exits].mean() + extra * np.mean(alone))
         assert point.costs[0] == pytest.approx(cost_of(mask)[0, exits].mean())
 
 
