@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
@@ -49,13 +50,23 @@ def search(
     trials: Annotated[int | None, typer.Option(help="search.trials: how many networks to sample.")] = None,
     timeout: Annotated[float | None, typer.Option(help="search.timeout: seconds after which no trial starts.")] = None,
     device: Annotated[str | None, typer.Option(help="device: a hardware profile's name or file.")] = None,
+    objectives: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="search.objectives: a cost to keep low beside accuracy: latency_ms, macs ...; repeat for several."
+        ),
+    ] = None,
+    limits: Annotated[
+        list[str] | None,
+        typer.Option(help="search.limits: latency_p95_ms=1.5, model_mib=2 ...; repeat for several.", metavar="KEY=MAX"),
+    ] = None,
     data_dir: DataDir = None,
     accelerator: Annotated[str | None, typer.Option(help="accelerator: auto, cpu, cuda or mps.")] = None,
     seed: Annotated[int | None, typer.Option(help="seed: of the splits, the weights and the sampler.")] = None,
 ) -> None:
     """Search, verify the finalists, print the front. The same command goes on with an interrupted search.
 
-    Example: [bold]aebnas search experiments/fashion-mnist.yaml --trials 80[/bold]
+    Example: [bold]aebnas search experiments/fashion-mnist.yaml --trials 80 --limits latency_p95_ms=0.4[/bold]
     """
     from aebnas.experiment import Experiment
     from aebnas.progress import ConsoleProgress
@@ -68,6 +79,8 @@ def search(
         "search.trials": trials,
         "search.timeout": timeout,
         "device": device,
+        "search.objectives": ["accuracy", *objectives] if objectives else None,
+        **_limits(limits or []),
         "data.data_dir": None if data_dir is None else data_dir.resolve(),
         "accelerator": accelerator,
         "seed": seed,
@@ -76,6 +89,18 @@ def search(
     print_front(run, out)
     draw_all(run, run.folder.plots)
     _say_next(run.folder.path)
+
+
+def _limits(given: list[str]) -> dict[str, float]:
+    """Return KEY=MAX words as options of the experiment."""
+    options = {}
+    for word in given:
+        key, _, value = word.partition("=")
+        try:
+            options[f"search.limits.{key}"] = float(value)
+        except ValueError:
+            raise InputError(f"--limits {word!r} is no KEY=MAX: write --limits latency_ms=0.5, say") from None
+    return options
 
 
 def _say_next(path: Path) -> None:
@@ -149,19 +174,28 @@ def evaluate(
     provider: Annotated[
         str | None, typer.Option(help="onnxruntime execution provider; the one it was exported for by default.")
     ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="A hardware profile's name or file: measure there; on this machine by default.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Measure an exported network on its test split, interleaved with its static backbone, on this machine.
+    """Measure an exported network on its test split, interleaved with its static backbone.
 
     Example: [bold]aebnas evaluate digits-onnx --json[/bold]
     """
+    from aebnas.devices.device import Device
+    from aebnas.devices.profile import load_profile
     from aebnas.export.evaluate import evaluate_export
     from aebnas.export.manifest import read_manifest
     from aebnas.export.source import test_images
     from aebnas.report.evaluation import evaluation_table
 
+    if device is not None and provider is not None:
+        raise InputError("--device names a profile with its own provider: leave out --provider")
+    target = contextlib.nullcontext() if device is None else Device(load_profile(device), say=err.print)
     images, labels = test_images(read_manifest(export_dir), data=data, data_dir=data_dir)
-    result = evaluate_export(export_dir, images, labels, limit=limit, provider=provider)
+    with target as there:
+        result = evaluate_export(export_dir, images, labels, limit=limit, provider=provider, device=there)
     if as_json:
         sys.stdout.write(json.dumps(result.to_json()) + "\n")
     else:

@@ -117,7 +117,8 @@ class Run:
             if found is None:
                 raise RunError(f"there is no point {id!r} on the front: `aebnas front` lists the ids")
             return found
-        early = [row for row in rows if not row["static"]]
+        # Where no network that leaves early is better than the static ones, those are the choice.
+        early = [row for row in rows if not row["static"]] or rows
         limited = [row for row in early if _within(row, max_latency_ms, max_macs_m)]
         if not limited:
             nearest = min(early, key=_cost, default=None)

@@ -37,6 +37,7 @@ EVALUATE_KEYS = {
     "backbone_accuracy",
     "backbone_latency_ms",
     "speedup",
+    "predicted_ms",
 }
 VERBS = [
     "search",
@@ -137,6 +138,46 @@ def test_evaluate_as_json_has_the_contracts_keys(export_dir, capsys):
     assert result["latency_ms"].keys() == result["backbone_latency_ms"].keys() == {"mean", "p50", "p95"}
     assert sum(result["exit_shares"]) == pytest.approx(1.0)
     assert result["speedup"] == pytest.approx(result["backbone_latency_ms"]["mean"] / result["latency_ms"]["mean"])
+
+
+def test_evaluate_measures_on_the_device_of_a_profile(export_dir, tmp_path, capsys):
+    profile = tmp_path / "here.yaml"
+    profile.write_text("name: here\ndescription: this machine, two threads\nthreads: 2\nconnection: local\n")
+    assert cli.main(["evaluate", str(export_dir), "--device", str(profile), "--limit", "20", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["samples"] == 20
+    code, message = one_error(capsys, ["evaluate", str(export_dir), "--device", "raspberry-pi-5"])
+    assert (code, "cannot be measured from here" in message) == (2, True)
+    both = ["evaluate", str(export_dir), "--device", "local", "--provider", "CPUExecutionProvider"]
+    assert one_error(capsys, both) == (
+        2,
+        "error: --device names a profile with its own provider: leave out --provider",
+    )
+
+
+def test_limits_and_objectives_are_given_on_the_command_line(experiment_file, tmp_path, capsys):
+    folder = tmp_path / "run"
+    options = ["--objectives", "latency_p95_ms", "--objectives", "model_mib", "--limits", "latency_ms=100"]
+    assert cli.main(["search", str(experiment_file), "--run-dir", str(folder), "--trials", "4", *options]) == 0
+    settings = yaml.safe_load((folder / "experiment.yaml").read_text())["search"]
+    assert settings["objectives"] == ["accuracy", "latency_p95_ms", "model_mib"]
+    assert settings["limits"]["latency_ms"] == 100
+    rows = json.loads((folder / "front.json").read_text())
+    assert all(row["latency_ms_p95"] > 0 and row["model_mib"] > 0 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("latency_ms", "--limits 'latency_ms' is no KEY=MAX: write --limits latency_ms=0.5, say"),
+        ("latency_ms=fast", "--limits 'latency_ms=fast' is no KEY=MAX"),
+        ("latency=3", "there is no key 'search.limits.latency': did you mean 'search.limits.latency_ms'?"),
+        ("latency_ms=-1", "search.limits.latency_ms: "),
+    ],
+)
+def test_a_limit_that_is_wrong_is_one_sentence(capsys, word, message):
+    code, error = one_error(capsys, ["search", "--limits", word])
+    assert code == 2
+    assert message in error
 
 
 def test_evaluate_finds_the_accuracy_that_the_front_says(run_dir, export_dir, capsys):

@@ -63,8 +63,8 @@ def evaluate_export(
 ) -> EvaluationResult:
     """Run the exported network in ``folder`` and its static backbone on ``images``, one sample at a time.
 
-    The two take turns, in a process of their own, each on some samples in a row: as a stream of images finds the caches,
-    and so that a slow moment of the machine falls on both. Every sample is run a few times, and the median counts.
+    The two take turns, in a process of their own, each on some samples in a row: as a stream of images finds the
+    caches, and so that a slow moment of the machine falls on both. Of a few runs of every sample the median counts.
     Profiling is off; preprocessing is not timed, and neither is picking the backbone's label from its logits. Samples
     come in one fixed random order, so that the first few hold all classes even where the data are sorted by class.
 

@@ -16,6 +16,11 @@ INPUT = "input"
 OUTPUTS = ("label", "exit", "confidence", "logits")
 
 
+def threshold_name(number: int) -> str:
+    """Return what the threshold of early exit ``number`` is called in an assembled model."""
+    return f"gate_{number}/threshold"
+
+
 @dataclass(frozen=True)
 class Stage:
     """One early exit: the segment that leads to it, its gated branch and the threshold to leave at it.
@@ -106,7 +111,7 @@ def _level(body: _Body, stages: Sequence[Stage], final: onnx.ModelProto, number:
     stage = stages[number]
     (features,) = body.inline(stage.segment, f"segment_{number}/", source)
     logits, label, confidence = body.inline(stage.branch, f"branch_{number}/", features)
-    threshold, sure = f"gate_{number}/threshold", f"gate_{number}/sure"
+    threshold, sure = threshold_name(number), f"gate_{number}/sure"
     body.weights.append(numpy_helper.from_array(np.array(stage.threshold, dtype=np.float32), threshold))
     body.add("GreaterOrEqual", [confidence, threshold], sure)
 

@@ -12,7 +12,7 @@ def evaluation_table(result: EvaluationResult) -> Table:
     shares = " / ".join(f"{100 * share:.1f}" for share in result.exit_shares)
     table = Table(
         title=f"{result.speedup:.2f} times as fast as the static backbone (mean latency, interleaved in one run)",
-        caption=f"{result.samples} samples, batch 1; exit shares {shares} %",
+        caption=f"{result.samples} samples, batch 1; exit shares {shares} %{_predicted(result)}",
     )
     for column in ("", "accuracy", "mean ms", "p50 ms", "p95 ms"):
         table.add_column(column, justify="right" if column else "left")
@@ -24,3 +24,10 @@ def evaluation_table(result: EvaluationResult) -> Table:
             name, f"{100 * accuracy:.2f} %", f"{latency.mean:.4f}", f"{latency.p50:.4f}", f"{latency.p95:.4f}"
         )
     return table
+
+
+def _predicted(result: EvaluationResult) -> str:
+    if result.predicted_ms is None:
+        return ""
+    error = 100 * (result.predicted_ms / result.latency_ms.mean - 1)
+    return f"; the search predicted {result.predicted_ms:.4f} ms on its device ({error:+.1f} %)"

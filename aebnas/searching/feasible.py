@@ -6,13 +6,20 @@ from aebnas.costs.kinds import COSTS
 from aebnas.searching.loop import Archive
 
 
-def nothing_feasible(archive: Archive) -> str:
-    """Say why the front is empty, what came nearest, and which limit to relax."""
+def hopeless(archive: Archive) -> str | None:
+    """Say why there is nothing to choose from, what came nearest, and which limit to relax; None if there is.
+
+    Static networks are something to choose from, but for where no candidate could be evaluated at all.
+    """
     # A network without branches is the backbone, which cannot fail.
     tried = [evaluation for evaluation in archive.evaluations.values() if evaluation.spec.branches]
     failures = [evaluation.failure for evaluation in tried if evaluation.failure]
     if failures and len(failures) == len(tried):
         return f"every candidate failed; the first reason: {failures[0]}"
+    return None if archive.within_limits() else _nothing_feasible(archive)
+
+
+def _nothing_feasible(archive: Archive) -> str:
     nearest: tuple[float, str] | None = None
     for evaluation in archive.evaluations.values():
         for point in evaluation.curve.points:
@@ -25,6 +32,6 @@ def nothing_feasible(archive: Archive) -> str:
                     f"{key} {limit * (1 + over[worst]):.4g} against a limit of {limit:.4g}, at "
                     f"{100 * point.accuracy:.2f} % validation accuracy: relax limits.{key}",
                 )
-    if nearest is None or nearest[0] <= 0:
-        return "no candidate leaves early at any point: give search.trials more, or another space"
+    if nearest is None:
+        return "no candidate could be evaluated: give search.trials more, or another space"
     return f"no candidate meets the limits ({archive.limits}); the nearest has {nearest[1]}, or search longer"

@@ -67,6 +67,11 @@ class Archive:
         every = (self.backbone, *self.converted.values(), *truncated)
         return [static for static in every if self.limits.allow_static(static)]
 
+    def within_limits(self) -> bool:
+        """Tell whether any network, static ones among them, meets every limit."""
+        points = ((e, point) for e in self.evaluations.values() for point in e.curve.points)
+        return bool(self.statics()) or any(self.limits.allowed(e, point) for e, point in points)
+
     def hypervolume(self) -> float:
         """Return the share of the reference rectangle that is dominated."""
         return self.reference.hypervolume(self._points)

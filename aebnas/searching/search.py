@@ -26,7 +26,7 @@ from aebnas.run_folder import RunFolder
 from aebnas.searching.choice import CostLimits
 from aebnas.searching.costing import check_known, cost_models, latency_summary, limits_of, story
 from aebnas.searching.evaluator import Evaluator
-from aebnas.searching.feasible import nothing_feasible
+from aebnas.searching.feasible import hopeless
 from aebnas.searching.finalists import choose_finalists, eligible_rows, finalist_rows, retrain
 from aebnas.searching.loop import Archive, run_trials
 from aebnas.searching.rows import Row, front_rows, network_key, with_interval
@@ -165,10 +165,13 @@ class _Search:
     def _verified(self, archive: Archive, evaluator: Evaluator, prepared: Prepared) -> list[Row]:
         settings = self.experiment.search
         eligible = eligible_rows(archive, self.experiment)
-        if not eligible:
-            raise RunFailed(nothing_feasible(archive))
+        reason = None if eligible else hopeless(archive)
+        if reason is not None:
+            raise RunFailed(reason)
         chosen = [eligible[i] for i in choose_finalists(eligible, archive, self.experiment)]
         finals = [final for final in retrain(chosen, evaluator, self.progress) if final.failure is None]
+        if chosen and not finals:
+            raise RunFailed("no finalist is left: all failed when they were retrained; search longer")
         retrained = {final.spec.key for final in finals}
         chosen = [row for row in chosen if network_key(row) in retrained]
         for final in finals:
@@ -188,9 +191,10 @@ class _Search:
             progress=self.progress,
         )
         if not any(row["finalist"] for row in verified):
-            raise RunFailed(
-                "no finalist is left: either all failed when they were retrained, or their files are larger than "
-                "limits.model_mib; search longer, or relax that limit"
+            # A result too, and an honest one: what leaves early is no better than what is simply cut off.
+            self.progress.say(
+                "no network that leaves early is better here than the static ones, which are all that the front holds: "
+                "give search.trials more, or another space"
             )
         # Of all finalists, those that were left out among them.
         names = {row["id"] for row in [*finalists, *statics]}
