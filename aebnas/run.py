@@ -44,6 +44,7 @@ COLUMNS = (
     *(kind.measured for kind in KINDS if kind.measured is not None),
     "backbone_ms_measured",
     "speedup_measured",
+    "resident_mib_measured",
     "energy_source",
 )
 BACKBONE_ID = "backbone"

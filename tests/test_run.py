@@ -153,9 +153,13 @@ def test_an_impossible_choice_names_the_nearest(run, wish, message):
         run().pick(**wish)
 
 
-def test_a_front_without_early_exits_has_nothing_to_pick(run):
-    with pytest.raises(RunError, match="the front is empty"):
-        run([ROWS[-1]]).pick()
+def test_where_nothing_leaves_early_a_static_network_is_picked(run):
+    backbone = ROWS[-1]
+    cut = {**backbone, "id": "cut-1", "macs_mean": backbone["macs_mean"] / 2}
+    assert run([cut, backbone]).pick()["id"] == "cut-1"
+    worse = {**cut, "accuracy_val": backbone["accuracy_val"] - 0.1}
+    assert run([worse, backbone]).pick()["id"] == "backbone"
+    assert run([worse, backbone]).pick(min_accuracy=worse["accuracy_val"])["id"] == "cut-1"
 
 
 def test_a_latency_limit_needs_latencies(run):

@@ -17,8 +17,8 @@ class CostKind:
         label: For people.
         unit: For people, of a value divided by ``scale``.
         column: Of the front; what is predicted.
-        measured: Of the front; what was measured on whole networks, None where nothing is: MACs are exact, and energy
-            is measured block by block.
+        measured: Of the front; the same, measured on whole networks. None where nothing is: MACs are exact, energy is
+            measured block by block, and the growth of a process is more than weights and arena.
         limit: Its key under ``limits``.
         scale: What one of ``unit`` is worth: MACs are counted one by one and spoken of in millions.
         device: It takes a device that can be measured.
@@ -44,7 +44,7 @@ KINDS = (
     CostKind(TAIL, "95 % quantile of the latency", "ms", "latency_ms_p95", "latency_ms_p95_measured", "latency_p95_ms"),
     CostKind(ENERGY, "mean energy", "mJ", "energy_mj_mean", None, "energy_mj"),
     CostKind(SIZE, "model size", "MiB", "model_mib", "model_mib_measured", "model_mib", device=False),
-    CostKind(MEMORY, "peak memory", "MiB", "peak_memory_mib", "resident_mib_measured", "peak_memory_mib"),
+    CostKind(MEMORY, "peak memory", "MiB", "peak_memory_mib", None, "peak_memory_mib"),
 )
 COSTS = {kind.name: kind for kind in KINDS}
 BY_LIMIT = {kind.limit: kind for kind in KINDS}

@@ -83,9 +83,14 @@ def _energy(one: Measurement) -> str:
 
 def operators_table(models: Mapping[str, MeasuredModel]) -> Table:
     """Return the share of each operator type in each model's time, the largest first."""
-    table = Table(title="Where the time goes: ms by operator type, scaled to the latency", title_justify="left")
+    title = "Where the time goes: ms by operator type, scaled to the latency"
+    return times_table({name: model.ms_by_operator for name, model in models.items()}, title)
+
+
+def times_table(shares: Mapping[str, Mapping[str, float]], title: str, caption: str | None = None) -> Table:
+    """Return milliseconds by operator type as a column per model, with their share in its time, the largest first."""
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     table.add_column("operator")
-    shares = {name: model.ms_by_operator for name, model in models.items()}
     for name in shares:
         table.add_column(escape(name), justify="right", overflow="fold")
     total: dict[str, float] = {}

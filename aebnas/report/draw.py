@@ -8,11 +8,12 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from aebnas.backbones.cut import SegmentedBackbone
+from aebnas.costs.kinds import COSTS, LATENCY, MACS
 from aebnas.report.front import Front
 from aebnas.report.history import hypervolume_figure, read_trials
 from aebnas.report.importance import importance_figure
 from aebnas.report.network import cumulative_macs, network_figure
-from aebnas.report.pareto import LATENCY, MACS, pareto_figure
+from aebnas.report.pareto import axis_of, pareto_figure
 from aebnas.report.prepared import prepared_if_known
 from aebnas.report.shares import shares_figure
 from aebnas.report.style import save
@@ -25,7 +26,8 @@ logger = logging.getLogger(__name__)
 def draw_all(run: Run, folder: Path) -> list[Path]:
     """Draw every picture of ``run`` as a PNG file in ``folder``, and return their paths.
 
-    ``pareto_macs.png`` is only there beside one over latency. ``network.png`` is left out, with a warning, where the
+    ``pareto.png`` is over the first cost that is an objective; beside it there is one over every other cost that is an
+    objective, a limit or the target, over latency and over MACs. ``network.png`` is left out, with a warning, where the
     backbone came from Python and is not at hand.
 
     Raises:
@@ -43,9 +45,10 @@ def figures(run: Run) -> dict[str, Figure]:
     front, trials, prepared = Front.of(run), read_trials(run), prepared_if_known(run)
     backbone = None if prepared is None else prepared.backbone
     points = () if backbone is None else backbone.attach_points
-    made = {"pareto": pareto_figure(front, MACS)}
-    if front.knows("latency_ms_mean"):
-        made = {"pareto": pareto_figure(front, LATENCY), "pareto_macs": made["pareto"]}
+    shown = [name for name in dict.fromkeys([*front.costs, LATENCY, MACS]) if front.knows(COSTS[name].column)]
+    made = {
+        f"pareto_{name}" if place else "pareto": pareto_figure(front, axis_of(name)) for place, name in enumerate(shown)
+    }
     if backbone is None:
         logger.warning("network.png is left out: the model or data of this run came from Python and are not at hand")
     else:

@@ -10,6 +10,7 @@ import numpy as np
 
 from aebnas.errors import RunError
 from aebnas.run import BACKBONE_ID, Run
+from aebnas.searching.choice import CostLimits, wanted_costs
 
 Row = dict[str, Any]
 _LISTS = ("exits", "thresholds", "exit_shares")
@@ -27,6 +28,7 @@ class Front:
         statics: The backbone, and truncated networks.
         pick: What ``run.pick()`` chooses.
         backbone: Among ``statics``.
+        costs: Names of the costs that are an objective, the target or a limit.
     """
 
     finalists: list[Row]
@@ -34,6 +36,7 @@ class Front:
     statics: list[Row]
     pick: Row
     backbone: Row
+    costs: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, run: Run) -> Front:
@@ -46,13 +49,14 @@ class Front:
         backbone = next((row for row in rows if row["id"] == BACKBONE_ID), None)
         if backbone is None or not all(_is_whole(row) for row in rows):
             raise RunError(f"{run.folder.front_file} is damaged: delete it and run the same search again")
-        chosen = run.pick()["id"]
+        chosen, search = run.pick()["id"], run.experiment.search
         return cls(
             finalists=[row for row in rows if row["finalist"] and not row["static"]],
             rest=[row for row in rows if not row["finalist"] and not row["static"]],
             statics=[row for row in rows if row["static"]],
             pick=next(row for row in rows if row["id"] == chosen),
             backbone=backbone,
+            costs=tuple(wanted_costs(run.experiment, CostLimits.of(run.folder.profile().limits, search.limits))),
         )
 
     @property

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from aebnas import __version__
+from aebnas.costs.kinds import COSTS, MACS
 from aebnas.errors import RunError
 from aebnas.files import write_text
 from aebnas.report.describe import number, percent, times
@@ -25,7 +26,6 @@ _ROWS = 40
 _PACKAGES = ("torch", "onnxruntime", "onnx", "optuna", "numpy", "thop")
 _CAPTIONS = {
     "pareto": "Accuracy against cost. Up and to the left is better. The dashed line is the backbone's accuracy.",
-    "pareto_macs": "The same over multiply-accumulates, which do not depend on the device.",
     "network": "The default pick. Arrows are the thicker the more validation samples go that way.",
     "exit_shares": "Where validation samples leave.",
     "hypervolume": "Progress of the search: the share of cost and accuracy that its points dominate.",
@@ -100,10 +100,18 @@ def _headline(front: Front) -> str:
 
 def _picture(image: Path) -> str:
     data = base64.b64encode(image.read_bytes()).decode("ascii")
-    caption = escape(_CAPTIONS[image.stem])
+    caption = escape(_caption(image.stem))
     return (
         f'<figure><img alt="{caption}" src="data:image/png;base64,{data}"><figcaption>{caption}</figcaption></figure>'
     )
+
+
+def _caption(name: str) -> str:
+    if not name.startswith("pareto_"):
+        return _CAPTIONS[name]
+    cost = name.removeprefix("pareto_")
+    why = ", which do not depend on the device" if cost == MACS else ""
+    return f"The same over {COSTS[cost].label}{why}."
 
 
 def _front_html(front: Front) -> str:
@@ -136,12 +144,18 @@ def _limits(run: Run, front: Front, summary: Mapping[str, Any]) -> Iterable[str]
         "and an input that passes every exit takes longer than in the backbone alone."
     )
     if front.knows("latency_ms_mean"):
-        yield "Latency is for one image at a time, without preprocessing, on the machine that searched."
+        yield (
+            "Latency is for one image at a time and images in a row, without preprocessing, on "
+            f"{run.folder.profile().name}; an image that comes after a pause finds cold caches and takes longer."
+        )
     else:
         yield "No latency was measured: fewer multiply-accumulates need not be faster on the device."
     if summary.get("missed_macs"):
         yield f"{summary['missed_macs']:,} MACs of functional operations in the backbone are in no figure here."
-    yield "Energy and memory were not measured."
+    if front.pick.get("energy_source") == "profile":
+        yield "Energy is the active power that the profile gives times the latency: no sensor was read."
+    elif front.pick.get("energy_source") is None:
+        yield "Energy was not measured: no sensor could be read, and the profile gives no active power."
 
 
 def _story(summary: Mapping[str, Any]) -> Iterable[str]:
@@ -149,6 +163,16 @@ def _story(summary: Mapping[str, Any]) -> Iterable[str]:
         yield f"{label}: {summary.get(key, 'unknown')}"
     if isinstance(summary.get("hypervolume"), (int, float)):
         yield f"hypervolume over {summary.get('cost', 'cost')}: {summary['hypervolume']:.3f}"
+    latency = summary.get("latency")
+    if latency:
+        noise = latency["noise_pct"]
+        yield "machine varied by: " + ("unknown, all blocks were known" if noise is None else f"{noise:.1f} %")
+        for precision, overhead in latency["overhead"].items():
+            yield (
+                f"latency beyond blocks in {precision}: scale {overhead['scale']:.3f}, "
+                f"{1e3 * overhead['gate_ms']:.1f} us per decision, {1e3 * overhead['switch_ms']:.1f} us per switch, "
+                f"fitted on {overhead['paths']} measured graphs, spread {100 * overhead['spread']:.1f} %"
+            )
     for label, seconds in summary["seconds"].items():
         yield f"seconds for {label}: {seconds:,.1f}"
 

@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
+from aebnas.costs.kinds import COSTS
 from aebnas.report.describe import shorten
 from aebnas.report.style import BLUE, GREY, ORANGE, SKY, SMALL, TEXT, TITLE, new_figure, say_instead, tidy
 from aebnas.searching.choice import TRADE_OFF
@@ -22,7 +23,6 @@ _SHOWN = 12
 # PED-ANOVA compares the best trials with all; its authors advise at least this many of them.
 _BEST_TRIALS = 5
 _COLORS = {"exit on or off": BLUE, "layers": SKY, "head": ORANGE, "other": GREY}
-_NAMES = {"accuracy": "accuracy", "macs": "MACs", "latency_ms": "latency"}
 
 
 def importances(trials: Sequence[FrozenTrial], objective: int, *, maximise: bool) -> dict[str, float]:
@@ -68,7 +68,7 @@ def importance_figure(trials: Sequence[FrozenTrial], objectives: Sequence[str], 
     panels = figure.subplots(1, len(objectives), sharey=True, sharex=True, squeeze=False)[0]
     for axes, name, shares, trade_off in zip(panels, objectives, found, trade_offs, strict=True):
         aside = f"\n(beside the trade-off gene's {100 * trade_off:.0f} %)" if trade_off >= 0.005 else ""
-        axes.set_title(f"for {_NAMES.get(name, name)}{aside}", fontsize=TEXT)
+        axes.set_title(f"for {COSTS[name].label if name in COSTS else name}{aside}", fontsize=TEXT)
         if shares:
             _bars(axes, genes, shares)
         else:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from aebnas.costs.kinds import COSTS, LATENCY, MACS, MEMORY, SIZE
 from aebnas.exits.dominance import nondominated
 from aebnas.report.describe import number, percent, times
 from aebnas.report.front import Front, Row
@@ -91,8 +92,12 @@ class CostAxis:
         return self.value(row, measured=False) if value is None else value
 
 
-LATENCY = CostAxis("mean latency per image, ms (batch 1)", "ms", "latency_ms_mean", "latency_ms_measured")
-MACS = CostAxis("mean multiply-accumulates per image, millions", "M MACs", "macs_mean", unit=1e6)
+def axis_of(name: str) -> CostAxis:
+    """Return the axis of the cost called ``name``."""
+    kind = COSTS[name]
+    of_what = "of the file" if name in (SIZE, MEMORY) else "per image (batch 1)"
+    label = f"{kind.label} {of_what}, {'millions' if name == MACS else kind.unit}"
+    return CostAxis(label, kind.unit, kind.column, kind.measured, kind.scale)
 
 
 def pareto_figure(front: Front, axis: CostAxis) -> Figure:
@@ -207,7 +212,7 @@ def _pick_text(front: Front, axis: CostAxis, column: str) -> str:
 def _saving(front: Front, axis: CostAxis) -> str:
     """Say how much less the pick costs than the backbone, preferring what was measured in turns with it."""
     speedup = front.pick.get("speedup_measured")
-    if axis.measured is not None and speedup is not None:
+    if axis.measured == COSTS[LATENCY].measured and speedup is not None:
         return f"{times(speedup)} as fast"
     own, base = axis.value(front.pick, measured=False), axis.value(front.backbone, measured=False)
     return f"{times(base / own)} cheaper" if own and base else "saving unknown"

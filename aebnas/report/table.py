@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from aebnas.costs.kinds import COSTS, LATENCY, MACS, CostKind
 from aebnas.report.describe import exits_text, number, percent, shares_text, times
 from aebnas.report.front import Front, Row, thin
 from aebnas.run import Run, as_csv, plain
@@ -30,8 +31,25 @@ _SHOWN: tuple[tuple[str, str, Cell], ...] = (
 
 def columns(front: Front) -> list[tuple[str, Cell]]:
     """Return headings and what stands below them; columns that nothing is known of are left out."""
-    shown = [(heading, cell) for heading, column, cell in _SHOWN if front.knows(column)]
+    others = [COSTS[name] for name in front.costs if name not in (MACS, LATENCY)]
+    every = (*_SHOWN, *((_heading(kind), kind.column, _cell(kind)) for kind in others))
+    shown = [(heading, cell) for heading, column, cell in every if front.knows(column)]
     return [("id", lambda row: f"{PICK_MARK} {row['id']}" if row is front.pick else f"  {row['id']}"), *shown]
+
+
+def _heading(kind: CostKind) -> str:
+    return f"{kind.limit.rsplit('_', 1)[0].replace('_', ' ')}\n{kind.unit}"
+
+
+def _cell(kind: CostKind) -> Cell:
+    """Return what shows the best that is known of a cost: measured on the whole network, or else predicted."""
+
+    def cell(row: Row) -> str:
+        measured = None if kind.measured is None else row[kind.measured]
+        value = row[kind.column] if measured is None else measured
+        return number(None if value is None else value / kind.scale)
+
+    return cell
 
 
 def sections(front: Front, limit: int) -> list[tuple[str, list[Row]]]:
@@ -56,14 +74,23 @@ def notes(front: Front, limit: int) -> list[str]:
         "val: thresholds and networks were chosen on it, so it flatters; test: scored once, finalists and baselines."
     )
     if front.knows("latency_ms_mean"):
-        lines.append("pred. ms: sum of measured blocks, batch 1.")
+        lines.append(f"pred. ms: composed of measured blocks, batch 1, images in a row{_interval(front)}.")
     if front.knows("latency_ms_measured"):
-        lines[-1] += " meas. ms: the exported ONNX file, on the machine that searched."
-        lines.append("speedup: against the backbone, measured in turns with it, image by image.")
+        lines[-1] += " meas. ms: the exported ONNX file, on the device, test images."
+        lines.append("speedup: against the static backbone in fp32, measured in turns with it.")
     hidden = len(front.rest) - len(thin(front.rest, limit))
     if hidden:
         lines.append(f"{hidden} more points of the front are not shown: `aebnas front --format csv` has them all.")
     return lines
+
+
+def _interval(front: Front) -> str:
+    half = [
+        (row["latency_ms_high"] - row["latency_ms_low"]) / 2 / row["latency_ms_mean"]
+        for row in front.early
+        if row.get("latency_ms_high") is not None
+    ]
+    return f"; nine of ten networks are expected within {100 * max(half):.1f} % of it" if half else ""
 
 
 def front_table(run: Run, *, limit: int = 12) -> Table:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from aebnas.costs.kinds import BY_LIMIT, COSTS
 from aebnas.devices.profile import Limits
 from aebnas.exits.curve import Curve, OperatingPoint, Target
-from aebnas.experiment import SearchSettings
+from aebnas.experiment import Experiment, SearchSettings
 from aebnas.searching.evaluation import Evaluation, StaticPoint
 
 TRADE_OFF = "trade_off"
@@ -44,6 +44,13 @@ class CostLimits:
         # As the keys of limits say it: MACs in millions.
         kinds = {COSTS[name]: limit for name, limit in self.limits.items()}
         return ", ".join(f"{kind.limit} <= {limit / kind.scale:g}" for kind, limit in kinds.items())
+
+
+def wanted_costs(experiment: Experiment, limits: CostLimits) -> list[str]:
+    """Return the names of the costs that are an objective, a limit or the target, each once."""
+    target = experiment.search.target
+    names = [*experiment.search.cost_objectives, *limits.limits, *([target.cost] if target else [])]
+    return list(dict.fromkeys(names))
 
 
 def choose_point(

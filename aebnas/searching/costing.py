@@ -25,7 +25,7 @@ from aebnas.prepare import Prepared
 from aebnas.progress import Progress
 from aebnas.rebuild import deployed_backbone
 from aebnas.run_folder import RunFolder
-from aebnas.searching.choice import CostLimits
+from aebnas.searching.choice import CostLimits, wanted_costs
 from aebnas.searching.timed import timed_exporter
 from aebnas.searching.timer import DeviceTimer, exporter
 from aebnas.spaces.genome import Genome, starting_points
@@ -48,13 +48,6 @@ def limits_of(experiment: Experiment, profile: HardwareProfile) -> CostLimits:
                 "limit: set search.objectives to [accuracy, macs], or use --device local"
             )
     return limits
-
-
-def wanted_costs(experiment: Experiment, limits: CostLimits) -> list[str]:
-    """Return the names of the costs that are an objective, a limit or the target, each once."""
-    target = experiment.search.target
-    names = [*experiment.search.cost_objectives, *limits.limits, *([target.cost] if target else [])]
-    return list(dict.fromkeys(names))
 
 
 def cost_models(

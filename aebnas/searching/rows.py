@@ -71,7 +71,14 @@ def _costs(costs: Mapping[str, float]) -> Row:
     """Return the columns of all kinds of cost: what is predicted, and None for what is not known or measured yet."""
     predicted = {kind.column: costs.get(kind.name) for kind in KINDS}
     measured = {kind.measured: None for kind in KINDS if kind.measured is not None}
-    unknown = ("latency_ms_low", "latency_ms_high", "backbone_ms_measured", "speedup_measured", "energy_source")
+    unknown = (
+        "latency_ms_low",
+        "latency_ms_high",
+        "backbone_ms_measured",
+        "speedup_measured",
+        "resident_mib_measured",
+        "energy_source",
+    )
     return {**predicted, **measured, **dict.fromkeys(unknown)}
 
 

@@ -9,6 +9,7 @@ import yaml
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
 
+from aebnas.devices.profile import load_profile
 from aebnas.experiment import Experiment
 from aebnas.files import write_json, write_text
 from aebnas.run import Run
@@ -90,6 +91,8 @@ def write_run(folder: Path, rows, trials, experiment: Experiment) -> Run:
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "experiment.yaml", experiment.to_yaml())
     write_text(folder / "space.yaml", yaml.safe_dump(load_space("compact").model_dump(mode="json"), sort_keys=False))
+    profile = load_profile("local").model_dump(mode="json")
+    write_text(folder / "device.yaml", yaml.safe_dump(profile, sort_keys=False))
     write_json(folder / "front.json", rows)
     seconds = {"data and backbone": 1.5, "trials": 20.0}
     write_json(

@@ -69,7 +69,7 @@ def test_importance_leaves_the_trade_off_aside_and_has_a_panel_per_objective():
     figure = importance_figure(numbered(40, failed=(3,)), ("accuracy", "latency_ms"), ["stem.block"])
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert set(labels) == {"stem.block: on or off", "stem.block: layer slot 1", "stem.block: head"}
-    assert [axes.get_title().splitlines()[0] for axes in figure.axes] == ["for accuracy", "for latency"]
+    assert [axes.get_title().splitlines()[0] for axes in figure.axes] == ["for accuracy", "for mean latency"]
     assert "39 trials" in figure.get_suptitle()
 
 
