@@ -14,11 +14,13 @@ from aebnas.errors import InputError
 
 if TYPE_CHECKING:
     from aebnas.devices.device import Device
+    from aebnas.export.breakdown import Breakdown
 
 device_app = typer.Typer(no_args_is_help=True, help="Hardware profiles: the devices that networks are searched for.")
 Profile = Annotated[str, typer.Argument(help="A profile's name or file.", metavar="PROFILE")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 NOT_READY = 2
+PICTURE = "where-the-time-goes.png"
 
 
 @device_app.command("list")
@@ -72,20 +74,95 @@ def device_check(profile: Profile, as_json: AsJson = False) -> None:
 
 @device_app.command("measure")
 def device_measure(
-    models: Annotated[list[Path], typer.Argument(help="ONNX files; measured interleaved.", metavar="MODEL.onnx...")],
-    device: Annotated[str, typer.Option(help="A hardware profile's name or file.")] = "local",
+    models: Annotated[
+        list[Path],
+        typer.Argument(
+            help="A folder that `aebnas export` wrote; or ONNX files, measured interleaved.",
+            metavar="EXPORT_DIR|MODEL.onnx...",
+        ),
+    ],
+    device: Annotated[
+        str | None,
+        typer.Option(help="A hardware profile's name or file; this machine by default, for a folder as it says."),
+    ] = None,
     as_json: AsJson = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            help="The picture of a folder; EXPORT_DIR/where-the-time-goes.png by default.", metavar="FILE.png"
+        ),
+    ] = None,
 ) -> None:
-    """Measure ONNX files at batch 1 on a device: latency, memory, size, and where the time goes.
+    """Measure at batch 1 on a device, and say where the time goes.
+
+    An exported network is taken apart: segments, branches, gates, the whole file forced to every exit, the static
+    backbone, operator types, memory; predicted against measured, as tables and as a picture. ONNX files: latency,
+    memory, size, operator types.
+
+    Example: [bold]aebnas device measure digits-onnx[/bold]
+
+    Example: [bold]aebnas device measure digits-onnx --device my-board.yaml --plot board.png[/bold]
 
     Example: [bold]aebnas device measure digits-onnx/model.onnx digits-onnx/backbone.onnx[/bold]
     """
     from aebnas.devices.device import Device
     from aebnas.devices.profile import load_profile
 
+    folders = [path for path in models if path.is_dir()]
+    if folders:
+        if len(models) > 1:
+            raise InputError(f"{folders[0]} is a folder: give one exported folder alone, or ONNX files")
+        _measure_export(folders[0], device, as_json, plot)
+        return
+    if plot is not None:
+        raise InputError("--plot draws where the time of an exported folder goes: give the folder, or leave --plot out")
     contents = {str(path): _content(path) for path in models}
-    with Device(load_profile(device), say=_say) as target:
+    with Device(load_profile(device or "local"), say=_say) as target:
         _measure_models(target, contents, as_json)
+
+
+def _measure_export(folder: Path, device: str | None, as_json: bool, plot: Path | None) -> None:
+    from aebnas.devices.device import Device
+    from aebnas.devices.profile import load_profile
+    from aebnas.export.breakdown import take_apart
+    from aebnas.export.implied import implied_profile
+    from aebnas.export.manifest import MANIFEST, read_manifest
+    from aebnas.report.breakdown_figure import breakdown_figure
+    from aebnas.report.style import save
+
+    if not (folder / MANIFEST).is_file():
+        raise InputError(f"{folder} has no {MANIFEST}, so it is no export: give a folder that `aebnas export` wrote")
+    picture = plot or folder / PICTURE
+    if picture.suffix.lower() != ".png":
+        raise InputError(f"--plot writes a PNG: give a name that ends in .png instead of {picture}")
+    manifest = read_manifest(folder)
+    profile = implied_profile(manifest) if device is None else load_profile(device)
+    with Device(profile, say=_say) as target:
+        found = take_apart(folder, target)
+        _print_breakdown(found, target, {"export": str(folder), "plot": str(picture)}, as_json)
+    # After the figures are out: a picture that cannot be written costs none of them.
+    save(breakdown_figure(found, f"Where the time of {folder.resolve().name} goes on {profile.name}"), picture)
+    if not as_json:
+        out.print(f"The picture is {picture}.", soft_wrap=True)
+
+
+def _print_breakdown(found: Breakdown, target: Device, about: dict[str, str], as_json: bool) -> None:
+    from aebnas.report.breakdown import breakdown_json, breakdown_tables
+
+    facts, profile = target.facts(), target.profile
+    if as_json:
+        about |= {"device": profile.name, "machine": facts.machine, "onnxruntime": facts.onnxruntime or ""}
+        ran = {"provider": profile.provider, "threads": profile.threads, "noise_pct": target.noise_pct}
+        sys.stdout.write(json.dumps({**about, **ran, **breakdown_json(found)}) + "\n")
+        return
+    for table in breakdown_tables(found):
+        out.print(table)
+    out.print(
+        f"{profile.name}: {profile.provider}, {profile.threads} thread{'s' if profile.threads > 1 else ''}, batch 1, "
+        "random input",
+        soft_wrap=True,
+    )
+    _print_noise(target, found.unsteady)
 
 
 def _measure_models(target: Device, contents: dict[str, bytes], as_json: bool) -> None:
@@ -106,12 +183,18 @@ def _measure_models(target: Device, contents: dict[str, bytes], as_json: bool) -
         return
     out.print(measurements_table(found))
     out.print(operators_table(found))
-    out.print(f"{facts.machine}, onnxruntime {facts.onnxruntime}; this machine varies by {noise_pct:.1f} %")
-    if not all(model.measurement.steady for model in found.values()):
-        limit_s, precision_pct = target.profile.protocol.time_limit_s, target.profile.protocol.precision_pct
+    _print_noise(target, [name for name, model in found.items() if not model.measurement.steady])
+
+
+def _print_noise(target: Device, unsteady: list[str]) -> None:
+    facts, protocol = target.facts(), target.profile.protocol
+    out.print(f"{facts.machine}, onnxruntime {facts.onnxruntime}; this machine varies by {target.noise_pct:.1f} %")
+    if unsteady:
         out.print(
-            f"* not within {precision_pct:g} % after protocol.time_limit_s = {limit_s:g} s: "
-            "stop what else runs there, or raise the limit"
+            f"* not within {protocol.precision_pct:g} % after protocol.time_limit_s = {protocol.time_limit_s:g} s: "
+            f"{', '.join(unsteady)}; stop what else runs there, or raise the limit",
+            soft_wrap=True,
+            markup=False,
         )
 
 
