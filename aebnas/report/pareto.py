@@ -34,7 +34,7 @@ from aebnas.report.style import (
 # Far less accurate points would squeeze all that matters into a corner.
 _DEPTH_PCT = 10.0
 _HALO = {"facecolor": "white", "edgecolor": "none", "pad": 2.0}
-_PICK, _FINALIST, _TRUNCATED, _BACKBONE = "default pick", "finalist", "truncated network (static)", "backbone (static)"
+_PICK, _FINALIST, _TRUNCATED, _BACKBONE = "default pick", "finalist", "other static network", "backbone (static)"
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,9 @@ def _saving(front: Front, axis: CostAxis) -> str:
     if axis.measured == COSTS[LATENCY].measured and speedup is not None:
         return f"{times(speedup)} as fast"
     own, base = axis.value(front.pick, measured=False), axis.value(front.backbone, measured=False)
-    return f"{times(base / own)} cheaper" if own and base else "saving unknown"
+    if not own or not base:
+        return "saving unknown"
+    return f"{times(base / own)} cheaper" if base >= own else f"{times(own / base)} the backbone's"
 
 
 def _scale(axes: Axes, front: Front, axis: CostAxis) -> None:

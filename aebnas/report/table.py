@@ -34,6 +34,8 @@ def columns(front: Front) -> list[tuple[str, Cell]]:
     others = [COSTS[name] for name in front.costs if name not in (MACS, LATENCY)]
     every = (*_SHOWN, *((_heading(kind), kind.column, _cell(kind)) for kind in others))
     shown = [(heading, cell) for heading, column, cell in every if front.knows(column)]
+    if len({row.get("precision") for row in front.rows}) > 1:
+        shown.insert(1, ("precision", lambda row: str(row.get("precision"))))
     return [("id", lambda row: f"{PICK_MARK} {row['id']}" if row is front.pick else f"  {row['id']}"), *shown]
 
 

@@ -37,7 +37,7 @@ def test_predicted_is_open_and_measured_is_filled_in_both_panels(run, rows):
         "front, predicted",
         "default pick",
         "finalist",
-        "truncated network (static)",
+        "other static network",
         "backbone (static)",
         "open: predicted",
         "filled: measured",
