@@ -219,8 +219,8 @@ def _paths(manifest: Manifest, measured: Mapping[str, Measurement]) -> tuple[Tim
     extra = _mapping(manifest.values.get("extra"))
     names, given = _exit_names(manifest, extra), extra.get("exit_shares")
     shares: list[float | None] = [None] * manifest.num_exits
-    if isinstance(given, list) and len(given) == manifest.num_exits:
-        shares = [float(share) for share in given]
+    if isinstance(given, list) and len(given) == manifest.num_exits and all(type(s) in (int, float) for s in given):
+        shares = list(given)
     return tuple(
         TimedPath(number, name, share, measured[_path(number)])
         for number, (name, share) in enumerate(zip(names, shares, strict=True))

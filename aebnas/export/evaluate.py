@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from aebnas.devices.device import Device
-from aebnas.devices.profile import HardwareProfile
 from aebnas.errors import InputError
-from aebnas.export.manifest import BACKBONE, SINGLE_FILE, Manifest, read_manifest, read_model
+from aebnas.export.implied import implied_profile
+from aebnas.export.manifest import BACKBONE, SINGLE_FILE, read_manifest, read_model
 from aebnas.export.session import EarlyExitSession
 
 # Inputs are sent to the measuring process in pieces of about this size.
@@ -94,7 +94,7 @@ def evaluate_export(
     order = np.random.default_rng(0).permutation(len(images))[:limit]
     images, labels = images[order], labels[order]
     models = {name: read_model(Path(folder), name, manifest) for name in (SINGLE_FILE, BACKBONE)}
-    with contextlib.nullcontext(device) if device else Device(_here(manifest, provider)) as runs:
+    with contextlib.nullcontext(device) if device else Device(implied_profile(manifest, provider)) as runs:
         parts = [_run(runs, models, piece, repeats) for piece in _pieces(session, images)]
     times_ms, predicted, exits, static = (np.concatenate(each, axis=-1) for each in zip(*parts, strict=True))
     means_ms = times_ms.mean(axis=1)
@@ -107,18 +107,6 @@ def evaluate_export(
         backbone_latency_ms=_latency(times_ms[1]),
         speedup=float(means_ms[1] / means_ms[0]),
         predicted_ms=manifest.values.get("costs", {}).get("latency_ms_mean"),
-    )
-
-
-def _here(manifest: Manifest, provider: str | None) -> HardwareProfile:
-    own = provider is None or provider == manifest.provider
-    return HardwareProfile(
-        name="local",
-        description="this machine, as the manifest says",
-        provider=provider or manifest.provider,
-        provider_options=manifest.provider_options if own else {},
-        threads=manifest.threads,
-        connection="local",
     )
 
 

@@ -171,7 +171,7 @@ def _paths(found: Breakdown) -> Table:
         share = MISSING if path.share is None else percent_share(path.share)
         rest = (f"{one.latency_ms - sum_ms:.4f}", f"{found.rest_half_ms(path):.4f}")
         row = [
-            escape(f"exit {path.exit} {shorten(path.name, 26)}"),
+            escape(f"exit {path.exit} {shorten(path.name, 26)}".rstrip()),
             share,
             f"{sum_ms:.4f}",
             *_measured(one),
