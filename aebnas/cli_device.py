@@ -139,7 +139,12 @@ def _measure_export(folder: Path, device: str | None, as_json: bool, plot: Path 
     profile = implied_profile(manifest) if device is None else load_profile(device)
     with Device(profile, say=_say) as target:
         found = take_apart(folder, target)
-        _print_breakdown(found, target, {"export": str(folder), "plot": str(picture)}, as_json)
+        about = {
+            "export": str(folder),
+            "plot": str(picture),
+            "precision": str(manifest.values.get("precision", "fp32")),
+        }
+        _print_breakdown(found, target, about, as_json)
     # After the figures are out: a picture that cannot be written costs none of them.
     save(breakdown_figure(found, f"Where the time of {folder.resolve().name} goes on {profile.name}"), picture)
     if not as_json:
@@ -159,7 +164,7 @@ def _print_breakdown(found: Breakdown, target: Device, about: dict[str, str], as
         out.print(table)
     out.print(
         f"{profile.name}: {profile.provider}, {profile.threads} thread{'s' if profile.threads > 1 else ''}, batch 1, "
-        "random input",
+        f"random input; the network is in {about['precision']}, the backbone in fp32",
         soft_wrap=True,
     )
     _print_noise(target, found.unsteady)

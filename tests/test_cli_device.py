@@ -111,7 +111,15 @@ def folder(tmp_path_factory):
 def test_an_exported_folder_is_taken_apart(folder, tmp_path, capsys):
     assert cli.main(["device", "measure", str(folder), "--device", profile(tmp_path, "connection: local")]) == 0
     printed = capsys.readouterr().out
-    for text in ("segment 1", "branch 0", "exit 0 stem", "static backbone", "the search: predicted", "varies by"):
+    for text in (
+        "segment 1",
+        "branch 0",
+        "exit 0 stem",
+        "static backbone",
+        "the search: predicted",
+        "varies by",
+        "in fp32",
+    ):
         assert text in printed
     assert (folder / "where-the-time-goes.png").stat().st_size > 10_000
 

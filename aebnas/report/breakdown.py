@@ -164,7 +164,7 @@ def _paths(found: Breakdown) -> Table:
         "Whole paths: the single file forced to every exit, and the static backbone",
         [*names, *(["energy mJ"] if with_energy else [])],
         "sum of parts: a prediction, one start and the parts above. rest: what the path takes beyond it, for If and "
-        "comparison; none is seen where it is within its ±.",
+        "comparison; below 0 where parts run faster in one graph than alone, and not seen where it is within its ±.",
     )
     for path in found.paths:
         one, sum_ms = path.measurement, found.parts_ms(path)

@@ -11,7 +11,7 @@ from matplotlib.offsetbox import AnnotationBbox, HPacker, TextArea
 
 from aebnas.export.breakdown import Breakdown, Piece, TimedPath
 from aebnas.report.breakdown import DEEPEST, STATIC, operators
-from aebnas.report.describe import percent_share, shorten
+from aebnas.report.describe import number, percent_share, shorten
 from aebnas.report.style import BLACK, BLUE, GREEN, GREY, ORANGE, SMALL, TEXT, TITLE, VERMILION, new_figure, tidy
 
 _COLORS = {"start": GREY, "segment": BLUE, "branch": ORANGE, "gate": GREEN, "rest": VERMILION}
@@ -81,9 +81,8 @@ def _bar(axes: Axes, row: int, pieces: Sequence[Piece], exit_: int, *, inside: b
 
 
 def _end(axes: Axes, row: int, ms: float, at: float) -> None:
-    text = f"{ms:.3g} ms" if ms >= 0.1 else f"{ms:.4f} ms"
     offset = {"xytext": (5, 0), "textcoords": "offset points"}
-    axes.annotate(text, (at, row), va="center", fontsize=TEXT, weight="bold", **offset)  # type: ignore[arg-type]
+    axes.annotate(f"{number(ms)} ms", (at, row), va="center", fontsize=TEXT, weight="bold", **offset)  # type: ignore[arg-type]
 
 
 def _words(axes: Axes, row: int, pieces: Sequence[Piece], exit_: int) -> None:
