@@ -40,10 +40,10 @@ from aebnas.export.blocks import block_bytes, export_block
 from aebnas.export.gate import Gate
 from aebnas.export.single_file import Stage, assemble
 from aebnas.network import EarlyExitNetwork
-from aebnas.searching.costing import TIMED_IMAGES
+from aebnas.searching.costing import TIMED_IMAGES, calibration_networks
 from aebnas.searching.timer import DeviceTimer, exporter
 from aebnas.spaces.definition import load_space
-from aebnas.spaces.genome import Genome, build_genome, starting_points
+from aebnas.spaces.genome import Genome, build_genome
 
 BACKBONES = {"resnet": {"depth": 20, "width": 16}, "inverted-residual": {}}
 POINTS, CLASSES, NETWORKS, IMAGES, REPEATS = 9, 10, 40, 200, 5
@@ -179,10 +179,9 @@ def compare(name: str, profile: HardwareProfile, images: NDArray[np.float32], co
     fitted_on, images = torch.from_numpy(images[:TIMED_IMAGES]), images[TIMED_IMAGES:]
     builder = Builder(backbone, images)
     candidates = [builder.candidate(spec) for spec in random_specs(genome, count)]
-    known = [genome.decode(genes).branches for genes in starting_points(genome)]
     with Device(profile) as device:
         timer = DeviceTimer(device, backbone.input_shape, exporter(gate), confidence=confidence, images=fitted_on)
-        costs = CostModel(backbone, timer, known)
+        costs = CostModel(backbone, timer, calibration_networks(genome))
         # All blocks in one go, as interleaved as can be.
         for candidate in candidates:
             costs.network(candidate.spec.branches)

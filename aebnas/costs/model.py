@@ -16,7 +16,7 @@ from aebnas.costs.macs import count_macs, segment_macs
 from aebnas.costs.network import Costs, NetworkCosts, Part, static_costs
 from aebnas.costs.overhead import MeasuredPath, Overhead, fit_overhead
 
-# Shares of the images that are let go at every exit of the networks that run on real ones.
+# Shares of the images that are let go at every exit of the networks that run on real ones, in turns.
 _LEAVING = (0.3, 0.6, 0.85)
 
 
@@ -167,13 +167,14 @@ class CostModel:
     def _mixed(self, trials: Sequence[TrialNetwork], composed: Sequence[NetworkCosts]) -> list[MeasuredPath]:
         if self._timer is None or self._empty_ms is None:
             return []
-        cases = [(number, leaving) for number in range(len(trials)) for leaving in _LEAVING]
-        networks = {f"{number} {leaving}": replace(trials[number], leaving=leaving) for number, leaving in cases}
+        networks = {
+            str(number): replace(trial, leaving=_LEAVING[(number + number // len(_LEAVING)) % len(_LEAVING)])
+            for number, trial in enumerate(trials)
+        }
         runs = self._timer.mixed(networks)
         return [
-            composed[number].mixed_path(_all_on(trials[number]), run.exit_shares, run.latency_ms)
-            for number, leaving in cases
-            if (run := runs.get(f"{number} {leaving}")) is not None
+            composed[int(name)].mixed_path(_all_on(networks[name]), run.exit_shares, run.latency_ms)
+            for name, run in runs.items()
         ]
 
     def _trial(self, specs: Sequence[BranchSpec]) -> TrialNetwork:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aebnas.branches.spec import FP32
+from aebnas.branches.spec import FP32, BranchSpec
 from aebnas.costs.kinds import COSTS, ENERGY, MEMORY
 from aebnas.costs.model import CostModel
 from aebnas.costs.overhead import Overhead
@@ -68,11 +68,7 @@ def cost_models(
     """
     confidence, images = build_confidence(experiment.confidence), _some_images(prepared)
     gate, segments = Gate(confidence), prepared.backbone.segments
-    # The known shapes that every study begins with: their blocks are needed anyway.
-    shapes = {
-        tuple(branch.key for branch in spec.branches): spec.branches
-        for spec in (genome.decode(genes) for genes in starting_points(genome))
-    }
+    known_networks = calibration_networks(genome)
     models = {}
     for precision in dict.fromkeys([FP32, *genome.precisions]):
         export = exporter(gate)
@@ -83,10 +79,28 @@ def cost_models(
         known = _read_overhead(path)
         if target is not None:
             progress.say(f"measuring blocks in {precision} on {target.profile.name}")
-        models[precision] = CostModel(prepared.backbone, timer, list(shapes.values()), known)
+        models[precision] = CostModel(prepared.backbone, timer, known_networks, known)
         if known is None and target is not None:
             write_json(path, asdict(models[precision].overhead))
     return models
+
+
+def calibration_networks(genome: Genome) -> list[tuple[BranchSpec, ...]]:
+    """Return the branches of the networks that the overhead is fitted on.
+
+    They are made of the known shapes that every study begins with, whose blocks are needed anyway: with all their
+    exits, with one and with two, so that what an exit takes can be told from what lies between exits.
+    """
+    found: dict[tuple[str, ...], tuple[BranchSpec, ...]] = {}
+    for number, genes in enumerate(starting_points(genome)):
+        branches = genome.decode(genes).branches
+        if not branches:
+            continue
+        one, other = number % len(branches), (number + 1) % len(branches)
+        for chosen in (range(len(branches)), {one}, {one, other}):
+            network = tuple(branches[place] for place in sorted(chosen))
+            found.setdefault(tuple(branch.key for branch in network), network)
+    return list(found.values())
 
 
 def check_known(experiment: Experiment, limits: CostLimits, model: CostModel, profile: HardwareProfile) -> None:

@@ -274,7 +274,7 @@ def calibrated(backbone):
 def test_the_overhead_of_real_graphs_is_found_and_predicts_others(backbone, calibrated):
     model, timer = calibrated
     assert [trial.exit for trial in timer.trials] == [0, 1, 0, 1, 2, 0, 1, 2, 3]
-    assert model.overhead.paths == 9 + 3 * 3
+    assert model.overhead.paths == 9 + 3
     assert model.overhead.scale == pytest.approx(SCALE, rel=0.01)
     assert model.overhead.gate_ms == pytest.approx(DECISION_MS, rel=0.1)
     assert model.overhead.switch_ms == pytest.approx(SWITCH_MS, rel=0.1)
