@@ -182,10 +182,17 @@ class Device:
         content = io.BytesIO()
         np.save(content, np.ascontiguousarray(inputs, dtype=np.float32))
         wanted = {name: list(names) for name, names in (outputs or {}).items()}
-        header = {"repeats": repeats, "burst": burst, "outputs": wanted}
+        header = {"repeats": repeats, "burst": burst, "outputs": wanted, "yardstick": _YARDSTICK}
+        beside = {_YARDSTICK: yardstick_model()} if scaled else {}
         seconds = len(models) * len(inputs) * (repeats + 1) * _RUN_S
-        answers = self._each("run", models, {_INPUTS: content.getvalue()}, header, seconds)
-        return {name: run_result(event) for name, event in answers.items()}
+        answers = self._each("run", {**models, **beside}, {_INPUTS: content.getvalue()}, header, seconds)
+        factor = self._factor(run_result(answers[_YARDSTICK])) if scaled else 1.0
+        return {name: run_result(answers[name]).slower(factor) for name in models}
+
+    def _factor(self, yardstick: RunResult) -> float:
+        """Return what times are to be multiplied with, to be at the speed that the machine was first measured at."""
+        now_ms = float(np.quantile(yardstick.latency_ms, _LOW))
+        return self._memory.reference_ms(self._identity(), now_ms) / now_ms
 
     def _each(
         self,
