@@ -39,6 +39,7 @@ lint: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.thresholds --quick
+	$(BIN)/python -m benchmarks.latency --quick
 
 clean:
 	rm -rf $(VENV) runs

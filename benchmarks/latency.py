@@ -20,7 +20,6 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 from scipy.stats import spearmanr
 
@@ -28,6 +27,7 @@ from aebnas.backbones.build import build_backbone
 from aebnas.backbones.cut import SegmentedBackbone, cut_backbone
 from aebnas.backbones.settings import BackboneSettings
 from aebnas.branches.spec import NetworkSpec
+from aebnas.console import out
 from aebnas.costs.blocks import Block
 from aebnas.costs.model import CostModel
 from aebnas.data.load import load_data
@@ -36,7 +36,7 @@ from aebnas.devices.device import Device, Job
 from aebnas.devices.profile import HardwareProfile, load_profile
 from aebnas.errors import DataError
 from aebnas.exits.confidence import build_confidence
-from aebnas.export.blocks import block_bytes, export_block
+from aebnas.export.blocks import block_bytes
 from aebnas.export.gate import Gate
 from aebnas.export.single_file import Stage, assemble
 from aebnas.network import EarlyExitNetwork
@@ -179,7 +179,9 @@ def compare(name: str, profile: HardwareProfile, images: NDArray[np.float32], co
     fitted_on, images = torch.from_numpy(images[:TIMED_IMAGES]), images[TIMED_IMAGES:]
     builder = Builder(backbone, images)
     candidates = [builder.candidate(spec) for spec in random_specs(genome, count)]
+    whole = block_bytes(exporter(gate)(Block(tuple(backbone.segments), backbone.input_shape)))
     with Device(profile) as device:
+        device.use_yardstick(whole)
         timer = DeviceTimer(device, backbone.input_shape, exporter(gate), confidence=confidence, images=fitted_on)
         costs = CostModel(backbone, timer, calibration_networks(genome))
         # All blocks in one go, as interleaved as can be.
@@ -188,8 +190,7 @@ def compare(name: str, profile: HardwareProfile, images: NDArray[np.float32], co
         measured_ms, shares = run_all(device, candidates, images, repeats)
         predicted_ms, predict_ms = predict_all(costs, candidates, shares)
         intervals = [costs.overhead.interval(value) for value in predicted_ms]
-        whole = export_block(backbone.span(0, len(backbone.segments)), backbone.input_shape, dynamic_batch=False)
-        profiled = device.nodes({"backbone": block_bytes(whole)})["backbone"]
+        profiled = device.nodes({"backbone": whole})["backbone"]
         return Setting(
             name=f"{name}, {profile.threads} thread{'s' if profile.threads > 1 else ''}, {profile.place}",
             predicted_ms=predicted_ms,
@@ -313,7 +314,7 @@ def main() -> None:
         for name in BACKBONES
         for threads in arguments.threads or ([1] if arguments.quick else [1, 2])
     ]
-    Console().print(table_of(settings))
+    out.print(table_of(settings))
     if arguments.json:
         arguments.json.write_text(json.dumps(flat(settings), indent=2) + "\n", encoding="utf-8")
 

@@ -31,6 +31,8 @@ _YARDSTICK, _INPUTS = "aebnas:yardstick", "inputs.npy"
 _TRIAL = Protocol(precision_pct=2.0, time_limit_s=2.0)
 # The quantile that blocks are measured by, and the yardstick among them.
 _LOW = 0.2
+# Inputs over which the machine counts as equally fast.
+_STRETCH = 48
 # A run that takes longer counts as stuck; so many are made to see where the time of one model goes.
 _RUN_S, _NODE_RUNS = 1.0, 100
 
@@ -45,6 +47,10 @@ class Job:
 
     model: bytes
     variant: str = ""
+
+
+def _not_told(_: int) -> None:
+    pass
 
 
 def _silent(_: str) -> None:
@@ -90,6 +96,7 @@ class Device:
         self._memory, self._say = Memory(stores), say
         self._client = Client(profile, patience_s)
         self._facts: Facts | None = None
+        self._yardstick = yardstick_model()
         self._yardsticks: list[tuple[float, float]] = []
 
     def __enter__(self) -> Device:
@@ -101,6 +108,15 @@ class Device:
     def close(self) -> None:
         """End the process on the device; the next request starts another."""
         self._client.close()
+
+    def use_yardstick(self, model: bytes) -> None:
+        """Take ``model``, a static network of the kind that is measured, to tell how fast the machine is by.
+
+        The nearer it is to what is measured, the better: what slows a machine down slows some operators more. Blocks
+        are remembered for one yardstick.
+        """
+        self._yardstick = model
+        self._yardsticks = []
 
     @property
     def noise_pct(self) -> float | None:
@@ -132,21 +148,29 @@ class Device:
         """Look at everything that measuring needs, and measure something that is not remembered."""
         return findings(self.profile, self.facts(), self._trial)
 
-    def measure(self, jobs: Mapping[str, Job]) -> dict[str, Measurement]:
+    def measure(self, jobs: Mapping[str, Job], arrived: Callable[[int], object] = _not_told) -> dict[str, Measurement]:
         """Return what every block takes, measuring those that are not known yet, interleaved.
 
         Times are told at the speed that the machine had when it was first measured, so that what was measured on a
         slow and on a fast day fits together.
+
+        Args:
+            jobs: By name.
+            arrived: Is told, as they come to be known, of how many more blocks the figures are there.
 
         Raises:
             MeasurementError: a block cannot be run; the first is named, after all others were measured and remembered.
         """
         self.require()
         keys = {name: self._key(job) for name, job in jobs.items()}
-        if self._unknown(keys):
+        unknown = self._unknown(keys)
+        arrived(len(jobs) - len(unknown))
+        if unknown:
             with self._turn():
                 # Again: the process that was waited for may have measured the same.
-                self._measure({name: jobs[name].model for name in self._unknown(keys)}, keys)
+                still = self._unknown(keys)
+                arrived(len(unknown) - len(still))
+                self._measure({name: jobs[name].model for name in still}, keys, arrived)
         return self._told({name: self._memory[key] for name, key in keys.items()})
 
     def nodes(self, models: Mapping[str, bytes]) -> dict[str, NodeProfile]:
@@ -183,16 +207,25 @@ class Device:
         np.save(content, np.ascontiguousarray(inputs, dtype=np.float32))
         wanted = {name: list(names) for name, names in (outputs or {}).items()}
         header = {"repeats": repeats, "burst": burst, "outputs": wanted, "yardstick": _YARDSTICK}
-        beside = {_YARDSTICK: yardstick_model()} if scaled else {}
+        beside = {_YARDSTICK: self._yardstick} if scaled else {}
         seconds = len(models) * len(inputs) * (repeats + 1) * _RUN_S
         answers = self._each("run", {**models, **beside}, {_INPUTS: content.getvalue()}, header, seconds)
-        factor = self._factor(run_result(answers[_YARDSTICK])) if scaled else 1.0
-        return {name: run_result(answers[name]).slower(factor) for name in models}
+        found = {name: run_result(answers[name]) for name in models}
+        if not scaled:
+            return found
+        factors = self._factors(run_result(answers[_YARDSTICK]))
+        return {name: result.slower(factors) for name, result in found.items()}
 
-    def _factor(self, yardstick: RunResult) -> float:
-        """Return what times are to be multiplied with, to be at the speed that the machine was first measured at."""
-        now_ms = float(np.quantile(yardstick.latency_ms, _LOW))
-        return self._memory.reference_ms(self._identity(), now_ms) / now_ms
+    def _factors(self, yardstick: RunResult) -> np.ndarray:
+        """Return what the times of every input are to be multiplied with, to be at the speed of the first measurement.
+
+        The networks and the yardstick ran in turns, so each stretch of inputs has its own factor.
+        """
+        times_ms = yardstick.latency_ms
+        pieces = np.array_split(times_ms, max(1, len(times_ms) // _STRETCH))
+        now_ms = np.concatenate([np.full(len(piece), np.quantile(piece, _LOW)) for piece in pieces])
+        factors: np.ndarray = self._memory.reference_ms(self._identity(), float(np.median(now_ms))) / now_ms
+        return factors
 
     def _each(
         self,
@@ -222,18 +255,20 @@ class Device:
 
     def _identity(self) -> str:
         facts = self.facts()
-        return digest(self.profile.fingerprint, facts.onnxruntime or "", facts.machine, _MEANING)
+        about = (facts.onnxruntime or "", facts.machine, _MEANING)
+        return digest(self.profile.fingerprint, *about, canonical_graph(self._yardstick))
 
     def _unknown(self, keys: Mapping[str, str]) -> list[str]:
         """Return one name for each key that is not known, in the order of the names."""
         unknown = {key: name for name, key in reversed([*keys.items()]) if key not in self._memory}
         return list(reversed(unknown.values()))
 
-    def _measure(self, models: Mapping[str, bytes], keys: Mapping[str, str]) -> None:
+    def _measure(self, models: Mapping[str, bytes], keys: Mapping[str, str], arrived: Callable[[int], object]) -> None:
         """Measure ``models`` and remember each as its answer arrives."""
 
         def take(event: Event) -> None:
             self._memory[keys[event["name"]]] = self._measurement(event)
+            arrived(1)
 
         if models:
             self._time(models, take, self.profile.protocol)
@@ -245,12 +280,12 @@ class Device:
             self._measurement(event)
 
         with self._turn():
-            self._time({"trial": yardstick_model()}, take, _TRIAL)
+            self._time({"trial": self._yardstick}, take, _TRIAL)
         return self.noise_pct or 0.0
 
     def _time(self, models: Mapping[str, bytes], take: Callable[[Event], None], protocol: Protocol) -> None:
         header = {"protocol": protocol.model_dump(mode="json"), "yardstick": _YARDSTICK}
-        files = {**models, _YARDSTICK: yardstick_model()}
+        files = {**models, _YARDSTICK: self._yardstick}
         failures = self._client.ask("measure", files, take, header=header, seconds=protocol.time_limit_s)
         _raise_first(failures, models)
 

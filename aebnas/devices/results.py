@@ -93,9 +93,9 @@ class RunResult:
     latency_ms: np.ndarray
     outputs: dict[str, np.ndarray]
 
-    def slower(self, factor: float) -> RunResult:
-        """Return the result of a machine on which everything takes ``factor`` times as long."""
-        return replace(self, latency_ms=self.latency_ms * factor)
+    def slower(self, factors: np.ndarray) -> RunResult:
+        """Return the result of a machine on which every input takes ``factors`` (N,) times as long."""
+        return replace(self, latency_ms=self.latency_ms * factors)
 
 
 def node_profile(event: Mapping[str, Any]) -> NodeProfile:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from aebnas.branches.spec import FP32, BranchSpec
+from aebnas.costs.blocks import Block
 from aebnas.costs.kinds import COSTS, ENERGY, MEMORY
 from aebnas.costs.model import CostModel
 from aebnas.costs.overhead import Overhead
@@ -19,6 +20,7 @@ from aebnas.devices.profile import HardwareProfile
 from aebnas.errors import ExperimentError, RunError
 from aebnas.exits.confidence import build_confidence
 from aebnas.experiment import Experiment
+from aebnas.export.blocks import block_bytes
 from aebnas.export.gate import Gate
 from aebnas.files import read_json, write_json
 from aebnas.prepare import Prepared
@@ -69,16 +71,18 @@ def cost_models(
     confidence, images = build_confidence(experiment.confidence), _some_images(prepared)
     gate, segments = Gate(confidence), prepared.backbone.segments
     known_networks = calibration_networks(genome)
+    if target is not None:
+        target.use_yardstick(block_bytes(exporter(gate)(Block(tuple(segments), prepared.backbone.input_shape))))
     models = {}
     for precision in dict.fromkeys([FP32, *genome.precisions]):
         export = exporter(gate)
         if precision != FP32:
             export = timed_exporter(deployed_backbone(prepared, precision, folder), list(segments), gate)
-        timer = DeviceTimer(target, prepared.data.input_shape, export, confidence=confidence, images=images)
+        timer = DeviceTimer(
+            target, prepared.data.input_shape, export, confidence=confidence, images=images, progress=progress
+        )
         path = folder.latency / f"overhead-{precision}.json"
         known = _read_overhead(path)
-        if target is not None:
-            progress.say(f"measuring blocks in {precision} on {target.profile.name}")
         models[precision] = CostModel(prepared.backbone, timer, known_networks, known)
         if known is None and target is not None:
             write_json(path, asdict(models[precision].overhead))

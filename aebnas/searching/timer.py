@@ -17,8 +17,11 @@ from aebnas.devices.results import Measurement
 from aebnas.export.blocks import block_bytes, export_block
 from aebnas.export.gate import GATED_OUTPUTS, Gate, GatedExit
 from aebnas.export.single_file import Stage, assemble
+from aebnas.progress import Progress
 
 MIB = 1 << 20
+# Fewer blocks than this are measured in a moment, inside of other stages.
+_MANY = 16
 # Thresholds that let everything leave, and nothing.
 _LEAVE, _GO_ON = -math.inf, math.inf
 
@@ -44,6 +47,7 @@ class DeviceTimer:
         export: Turns a block into the graph that will run, in the precision that it will run in.
         confidence: Of the networks that are run on ``images``, logits (N, C) -> (N,).
         images: Some real ones (N, C, H, W), as the network takes them; None: no network is run on real images.
+        progress: Shows it when many blocks are measured.
     """
 
     def __init__(
@@ -54,9 +58,11 @@ class DeviceTimer:
         *,
         confidence: nn.Module,
         images: Tensor | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self._device, self._input_shape, self._export = device, input_shape, export
         self._confidence, self._images = confidence, images
+        self._progress = progress or Progress()
 
     def overhead_ms(self) -> float | None:
         """Return the latency of a graph that copies the network's input, in ms; None without a device."""
@@ -105,8 +111,14 @@ class DeviceTimer:
 
         return export
 
+    def _ask(self, device: Device, jobs: Mapping[str, Job]) -> Mapping[str, Measurement]:
+        if len(jobs) < _MANY:
+            return device.measure(jobs)
+        with self._progress.stage(f"measuring on {device.profile.name}", len(jobs)) as stage:
+            return device.measure(jobs, stage.advance)
+
     def _measured(self, jobs: Mapping[str, Job]) -> dict[str, Figures]:
-        measured = {} if self._device is None else self._device.measure(jobs)
+        measured = {} if self._device is None else self._ask(self._device, jobs)
         return {name: _figures(len(job.model) / MIB, measured.get(name)) for name, job in jobs.items()}
 
 

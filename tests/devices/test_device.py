@@ -115,7 +115,8 @@ def test_what_another_process_measured_meanwhile_is_not_measured_again(agent, tm
     store = LatencyStore(tmp_path)
 
     def waited(*_):
-        Device(profile(), [store])._measure({"theirs": A.model}, {"theirs": Device(profile())._key(A)})
+        theirs = {"theirs": A.model}
+        Device(profile(), [store])._measure(theirs, {"theirs": Device(profile())._key(A)}, lambda _: None)
         return module.contextlib.nullcontext()
 
     monkeypatch.setattr(module, "turn", waited)
@@ -249,3 +250,66 @@ def test_nodes_add_up_to_the_wall_clock(here):
     assert sum(profile_.us_by_operator().values()) == pytest.approx(profile_.wall_us)
     assert {"Conv", "MatMul"} <= profile_.us_by_operator().keys()
     assert all(node.provider == "CPUExecutionProvider" for node in profile_.nodes)
+
+
+def test_blocks_are_counted_as_they_come_to_be_known(agent, tmp_path):
+    Device(profile(), [LatencyStore(tmp_path)]).measure({"a": A})
+    told = []
+    with Device(profile(), [LatencyStore(tmp_path)]) as device:
+        device.measure({"a": A, "b": B, "same": B, "c": C}, told.append)
+    assert told == [2, 0, 1, 1]
+
+
+@pytest.mark.parametrize(("now_ms", "factor"), [(0.2, 0.5), (0.05, 2.0)])
+def test_whole_runs_can_be_told_at_the_speed_that_blocks_are_told_at(agent, now_ms, factor):
+    def ask(self, command, files, take, *, header=None, seconds=0.0):
+        if command == "run":
+            assert header["yardstick"] in files
+            for name in files:
+                times = [now_ms] * 4 if name == header["yardstick"] else [1.0, 2.0, 3.0, 4.0]
+                if name != "inputs.npy":
+                    take({"event": "ran", "name": name, "latency_ms": times, "outputs": {}})
+            return {}
+        return FakeClient.ask(self, command, files, take, header=header, seconds=seconds)
+
+    agent.ask = ask
+    with Device(profile()) as device:
+        device.measure({"a": A})  # the yardstick takes 0.1 ms now: the reference
+        ran = device.run({"net": A.model}, np.zeros((4, 2), np.float32), scaled=True)
+    assert list(ran) == ["net"]
+    np.testing.assert_allclose(ran["net"].latency_ms, factor * np.array([1.0, 2.0, 3.0, 4.0]))
+
+
+def test_a_whole_run_beside_the_yardstick_is_measured_for_real():
+    with Device(profile()) as device:
+        ran = device.run({"net": A.model}, np.zeros((5, 2), np.float32), outputs={"net": ["output"]}, scaled=True)
+    assert ran["net"].outputs["output"].shape == (5, 2)
+    assert (ran["net"].latency_ms > 0).all()
+
+
+def test_blocks_are_remembered_for_one_yardstick(agent, tmp_path):
+    for yardstick in (B.model, C.model, B.model):
+        with Device(profile(), [LatencyStore(tmp_path)]) as device:
+            device.use_yardstick(yardstick)
+            device.measure({"a": A})
+    assert agent.asked == [["a"], ["a"]]
+
+
+def test_every_stretch_of_a_run_is_told_by_its_own_yardstick(agent):
+    slow_ms = np.repeat([0.1, 0.3], 48)
+
+    def ask(self, command, files, take, *, header=None, seconds=0.0):
+        if command != "run":
+            return FakeClient.ask(self, command, files, take, header=header, seconds=seconds)
+        for name in files:
+            if name != "inputs.npy":
+                take({"event": "ran", "name": name, "latency_ms": (20 * slow_ms).tolist(), "outputs": {}})
+                if name == header["yardstick"]:
+                    take({"event": "ran", "name": name, "latency_ms": slow_ms.tolist(), "outputs": {}})
+        return {}
+
+    agent.ask = ask
+    with Device(profile()) as device:
+        device.measure({"a": A})
+        ran = device.run({"net": A.model}, np.zeros((96, 2), np.float32), scaled=True)
+    np.testing.assert_allclose(ran["net"].latency_ms, 2.0)

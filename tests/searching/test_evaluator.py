@@ -65,7 +65,9 @@ def open_evaluator(prepared, toy_experiment, tmp_path):
         costs = CostModel(prepared.backbone, timer)
         experiment = toy_experiment(**{"regime__training__epochs": 1, **options})
         folder = RunFolder(tmp_path / run)
-        return Evaluator(experiment, prepared, {"fp32": costs}, folder, limited=limited, device=CPU, progress=Progress())
+        return Evaluator(
+            experiment, prepared, {"fp32": costs}, folder, limited=limited, device=CPU, progress=Progress()
+        )
 
     return make
 

@@ -1,0 +1,89 @@
+"""Cost models of a search: which networks they are fitted on, what is kept, what is said."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from aebnas.costs.overhead import Overhead
+from aebnas.devices.device import Device
+from aebnas.devices.profile import HardwareProfile, Limits
+from aebnas.errors import ExperimentError, RunError
+from aebnas.progress import Progress
+from aebnas.run_folder import RunFolder
+from aebnas.searching.costing import (
+    calibration_networks,
+    check_known,
+    cost_models,
+    latency_summary,
+    limits_of,
+    story,
+)
+from aebnas.spaces.definition import load_space
+from aebnas.spaces.genome import build_genome
+
+HERE = HardwareProfile(name="here", description="", connection="local")
+NOWHERE = HardwareProfile(name="nowhere", description="")
+
+
+@pytest.fixture
+def genome(prepared):
+    space = load_space("digits")
+    points = prepared.backbone.attach_points
+    return build_genome(space, points, 4, regime="disjoint", confidence="max-probability")
+
+
+def test_the_overhead_is_fitted_on_networks_of_one_two_and_all_exits(genome):
+    networks = calibration_networks(genome)
+    keys = [tuple(branch.key for branch in network) for network in networks]
+    assert len(set(keys)) == len(keys)
+    assert {len(network) for network in networks} >= {1, 2}
+    order = [point.name for point in genome.points]
+    assert all(names == sorted(names, key=order.index) for names in ([b.attach for b in net] for net in networks))
+
+
+def test_what_was_fitted_is_kept_and_found_again(prepared, toy_experiment, genome, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    with Device(HERE) as device:
+        made = cost_models(toy_experiment(), prepared, folder, genome, device, Progress())
+        overhead = made["fp32"].overhead
+        assert overhead.paths > 10
+        assert overhead.spread > 0
+        assert latency_summary(made, device)["overhead"]["fp32"]["scale"] == overhead.scale
+        lines = story(made, device)
+        path = folder.latency / "overhead-fp32.json"
+        changed = json.loads(path.read_text()) | {"scale": 1.5}
+        path.write_text(json.dumps(changed))
+        again = cost_models(toy_experiment(), prepared, folder, genome, device, Progress())["fp32"].overhead
+        assert again == Overhead(**changed)
+    assert "this machine varies by" in lines[0]
+    assert f"fitted on {overhead.paths} measured graphs" in lines[1]
+    path.write_text("{}")
+    with pytest.raises(RunError, match=r"overhead-fp32\.json is damaged: delete it"):
+        cost_models(toy_experiment(), prepared, folder, genome, None, Progress())
+
+
+def test_without_a_device_there_is_nothing_to_fit_or_to_say(prepared, toy_experiment, genome, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    made = cost_models(toy_experiment(), prepared, folder, genome, None, Progress())
+    assert made["fp32"].names == ("macs", "model_mib")
+    assert not folder.latency.exists()
+    assert story(made, None) == []
+    assert latency_summary(made, None) is None
+
+
+@pytest.mark.parametrize(("cost", "fix"), [("energy_mj", "add power"), ("peak_memory_mib", "install a newer one")])
+def test_a_cost_that_the_device_does_not_tell_is_named(prepared, toy_experiment, genome, tmp_path, cost, fix):
+    experiment = toy_experiment(device="local", search__objectives=["accuracy", cost])
+    model = cost_models(experiment, prepared, RunFolder(tmp_path / "run"), genome, None, Progress())["fp32"]
+    with pytest.raises(ExperimentError, match=rf"device 'here' does not tell {cost}; .*{fix}"):
+        check_known(experiment, limits_of(experiment, HERE), model, HERE)
+
+
+def test_what_cannot_be_measured_can_be_no_limit(toy_experiment):
+    experiment = toy_experiment(search__limits={"latency_p95_ms": 1.0})
+    with pytest.raises(ExperimentError, match="latency_p95_ms can be no objective, target or limit"):
+        limits_of(experiment, NOWHERE)
+    limited = NOWHERE.model_copy(update={"limits": Limits(macs_m=2, model_mib=3)})
+    assert limits_of(toy_experiment(), limited).limits == {"macs": 2e6, "model_mib": 3.0}
