@@ -60,3 +60,7 @@ class TrainingError(AebnasError):
 
 class MeasurementError(AebnasError):
     """A block could not be measured on the device."""
+
+
+class DeviceError(MeasurementError):
+    """The device itself cannot be used now: unreachable, lost, without runtime or disk; it is no candidate's fault."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from aebnas.devices.boot import agent_archive, first_message
-from aebnas.errors import AebnasError, MeasurementError
+from aebnas.errors import AebnasError, DeviceError
 
 Event = dict[str, Any]
 _PROTOCOL = 1
@@ -84,7 +84,7 @@ class Link:
             patience_s: Seconds without any event after which the agent is given up.
 
         Raises:
-            MeasurementError: the agent does not answer. AebnasError: what the place makes of an agent that is gone.
+            DeviceError: the agent does not answer. AebnasError: what the place makes of an agent that is gone.
         """
         listed = [{"name": name, "size": len(content)} for name, content in files.items()]
         line = json.dumps({**header, "files": listed}).encode() + b"\n"
@@ -113,7 +113,7 @@ class Link:
                 return event
             if event["event"] == "ready":
                 if event["protocol"] != _PROTOCOL:
-                    raise MeasurementError(f"{self.place.name} runs the agent of another version of aebnas")
+                    raise DeviceError(f"{self.place.name} runs the agent of another version of aebnas")
                 return None
 
     def _event(self, patience_s: float, lost: Callable[[int, str], AebnasError] | None = None) -> Event:
@@ -122,7 +122,7 @@ class Link:
             try:
                 line = self._lines.get(timeout=patience_s)
             except queue.Empty:
-                raise MeasurementError(
+                raise DeviceError(
                     f"no answer from {self.place.name} for {patience_s:.0f} s: look whether it is busy or stuck; "
                     "what was measured so far is kept, and the same command goes on"
                 ) from None
@@ -202,7 +202,7 @@ def _start(place: Place) -> subprocess.Popen[bytes]:
         # In a session of its own: Ctrl-C is for this process, which then ends the agent.
         return subprocess.Popen(list(place.argv), stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
     except OSError as error:
-        raise MeasurementError(f"cannot start {place.argv[0]} ({error.strerror}): install it, or check PATH") from error
+        raise DeviceError(f"cannot start {place.argv[0]} ({error.strerror}): install it, or check PATH") from error
 
 
 def _parsed(line: bytes) -> Event | None:

@@ -9,7 +9,7 @@ from aebnas.devices.link import Event
 from aebnas.devices.profile import HardwareProfile, SshConnection
 from aebnas.devices.providers import how_to_install, offer, short_name
 from aebnas.devices.results import Facts
-from aebnas.errors import AebnasError, MeasurementError, ProfileError
+from aebnas.errors import AebnasError, DeviceError, MeasurementError, ProfileError
 
 
 def problem(event: Event, profile: HardwareProfile) -> AebnasError:
@@ -53,7 +53,7 @@ def missing_provider(facts: Facts, profile: HardwareProfile) -> AebnasError:
 
 
 def _runtime(message: str, profile: HardwareProfile) -> AebnasError:
-    return MeasurementError(f"{host(profile)} cannot measure ({message}): {install_runtime(profile)}")
+    return DeviceError(f"{host(profile)} cannot measure ({message}): {install_runtime(profile)}")
 
 
 def _provider(message: str, profile: HardwareProfile) -> AebnasError:
@@ -66,7 +66,7 @@ def _block(message: str, profile: HardwareProfile) -> AebnasError:
 
 def _disk(message: str, profile: HardwareProfile) -> AebnasError:
     setting = ", or set connection.folder to one with more" if isinstance(profile.connection, SshConnection) else ""
-    return MeasurementError(
+    return DeviceError(
         f"cannot write to the temporary folder of {host(profile)} ({message}): free some space there{setting}; "
         "what was measured so far is kept, and the same command goes on"
     )

@@ -7,7 +7,7 @@ import re
 from aebnas.devices.boot import shell_words
 from aebnas.devices.link import Place, last_opened, last_words
 from aebnas.devices.profile import SshConnection
-from aebnas.errors import AebnasError, MeasurementError, ProfileError
+from aebnas.errors import AebnasError, DeviceError, ProfileError
 
 # Of an option given twice ssh takes the first: the words of connection.command stand before these.
 _OPTIONS = ("-T", "-o", "BatchMode=yes", "-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3")
@@ -51,12 +51,12 @@ _COMPLAINTS = (
 def _not_started(connection: SshConnection, code: int, said: str) -> AebnasError:
     host, python = connection.ssh, connection.python
     if code == _SSH_FAILED:
-        return MeasurementError(_complaint(connection, said))
+        return DeviceError(_complaint(connection, said))
     if code in (_NOT_FOUND, _NOT_EXECUTABLE):
         return ProfileError(
             f"{host} has no {python!r} that can be run: install Python 3.8 or newer there, or set connection.python"
         )
-    return MeasurementError(
+    return DeviceError(
         f"Python did not start on {host} ({last_words(said) or f'exit code {code}'}): "
         f"look at what `{_try_it(connection)} {python} -V` prints"
     )
@@ -73,12 +73,12 @@ def _complaint(connection: SshConnection, said: str) -> str:
 def _lost(connection: SshConnection, code: int, said: str) -> AebnasError:
     host = connection.ssh
     if code == _SSH_FAILED and re.search(r"connection|disconnect|timeout|broken pipe", said, re.IGNORECASE):
-        return MeasurementError(f"the connection to {host} was lost half-way: {_GOES_ON}")
+        return DeviceError(f"the connection to {host} was lost half-way: {_GOES_ON}")
     # ssh also says 255, and nothing else, when a signal ended what it ran.
     reason = (
         "it was killed, perhaps for want of memory" if code == _SSH_FAILED else last_words(said) or f"exit code {code}"
     )
-    return MeasurementError(f"the measuring process on {host} ended half-way ({reason}{last_opened(said)}): {_GOES_ON}")
+    return DeviceError(f"the measuring process on {host} ended half-way ({reason}{last_opened(said)}): {_GOES_ON}")
 
 
 def _try_it(connection: SshConnection) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 from aebnas.branches.spec import FP32, BranchSpec, NetworkSpec
 from aebnas.costs.model import CostModel
 from aebnas.costs.network import NetworkCosts
-from aebnas.errors import BackboneError, BranchError, InputError, MeasurementError, TrainingError
+from aebnas.errors import BackboneError, BranchError, DeviceError, InputError, MeasurementError, TrainingError
 from aebnas.exits.confidence import build_confidence
 from aebnas.exits.curve import Curve, OperatingPoint, Target
 from aebnas.exits.tuning import solve, tune
@@ -114,13 +114,19 @@ class Evaluator:
         return made if made is not None and self._has_weights(made) else None
 
     def evaluate(self, spec: NetworkSpec, budget: Budget = "search", stage: Stage | None = None) -> Evaluation:
-        """Return the evaluation of ``spec``, made now if it is not known; a failed one says why."""
+        """Return the evaluation of ``spec``, made now if it is not known; a failed one says why.
+
+        Raises:
+            DeviceError: the device was lost; what was evaluated before is kept.
+        """
         known = self.known(spec, budget)
         if known is not None:
             return known
         start = time.perf_counter()
         try:
             made = self._make(spec, budget, stage)
+        except DeviceError:
+            raise  # no other candidate could be measured either
         except CANDIDATE_ERRORS as error:
             made = Evaluation(spec, budget, self.names, Curve(()), (), {}, 0.0, str(error))
             if isinstance(error, MeasurementError):

@@ -12,7 +12,7 @@ import torch
 from aebnas.branches.spec import BranchSpec, NetworkSpec, PartSpec
 from aebnas.costs.blocks import Figures
 from aebnas.costs.model import CostModel
-from aebnas.errors import MeasurementError, RunError, TrainingError
+from aebnas.errors import DeviceError, MeasurementError, RunError, TrainingError
 from aebnas.exits.confidence import build_confidence
 from aebnas.exits.curve import Target
 from aebnas.exits.grids import quantile_grid
@@ -336,6 +336,18 @@ def test_a_block_that_could_not_be_measured_is_tried_again(open_evaluator, netwo
     assert not (tmp_path / "run" / "evaluations").exists()
     assert trained == []
     assert evaluator.evaluate(network(0)).failure is None
+
+
+def test_a_device_that_is_lost_is_no_fault_of_the_candidate(open_evaluator, network, monkeypatch, tmp_path):
+    evaluator = open_evaluator()
+
+    def fail(_):
+        raise DeviceError("the connection was lost")
+
+    monkeypatch.setattr(evaluator.costs["fp32"], "network", fail)
+    with pytest.raises(DeviceError, match="the connection was lost"):
+        evaluator.evaluate(network(0))
+    assert not (tmp_path / "run" / "evaluations").exists()
 
 
 class Counted(Stage):
