@@ -232,6 +232,7 @@ def _kinds() -> dict[str, Any]:
     from aebnas.backbones.build import BACKBONES
     from aebnas.branches.heads import HEADS
     from aebnas.branches.layers import LAYERS
+    from aebnas.costs.kinds import COSTS
     from aebnas.data.load import DATASETS
     from aebnas.exits.confidence import CONFIDENCES
     from aebnas.spaces.definition import space_names
@@ -245,13 +246,14 @@ def _kinds() -> dict[str, Any]:
         "backbones": BACKBONES,
         "datasets": DATASETS,
         "spaces": space_names(),
+        "costs": COSTS,
     }
 
 
 @app.command("list")
 def list_names(
     kind: Annotated[
-        Literal["regimes", "confidences", "layers", "heads", "backbones", "datasets", "spaces"],
+        Literal["regimes", "confidences", "layers", "heads", "backbones", "datasets", "spaces", "costs"],
         typer.Argument(help="What to list."),
     ],
 ) -> None:

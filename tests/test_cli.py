@@ -220,6 +220,7 @@ def test_device_measure_prints_a_line_per_model(export_dir, capsys):
         ("backbones", {"resnet", "inverted-residual", "convnet"}),
         ("datasets", {"digits", "fashion-mnist", "npz", "folder"}),
         ("spaces", {"aebnas-layers", "aebnas-stages", "compact", "digits"}),
+        ("costs", {"macs", "latency_ms", "latency_p95_ms", "energy_mj", "model_mib", "peak_memory_mib"}),
     ],
 )
 def test_list_prints_names_one_per_line(kind, expected, capsys):
