@@ -60,7 +60,8 @@ class _LineStage(Stage):
     def advance(self, steps: int = 1) -> None:
         self._done += steps
         now = time.monotonic()
-        if now - self._last >= self._interval_s:
+        # A step of 0 says that work has begun: before anything is done there is no telling how long it takes.
+        if now - self._last >= self._interval_s and self._done > self._earlier:
             self._last = now
             left_s = (now - self._start) / (self._done - self._earlier) * (self._total - self._done)
             self._console.print(f"{self._label}: {self._done}/{self._total}, about {left_s:.0f} s left {self._text}")

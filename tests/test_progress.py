@@ -52,6 +52,17 @@ def test_lines_of_a_new_stage_start_at_nothing(piped, clock):
     assert file.getvalue() == "epochs: 25/100, about 60 s left \n"
 
 
+def test_lines_wait_until_something_is_done(piped, clock):
+    """Blocks that are waited for, because another process measures, come to be known none at a time."""
+    progress, file = piped
+    with progress.stage("measuring", 20) as stage:
+        clock[0] = 20.0
+        stage.advance(0)
+        assert file.getvalue() == ""
+        stage.advance(5)
+    assert file.getvalue() == "measuring: 5/20, about 60 s left \n"
+
+
 def test_bars_start_at_what_was_done(monkeypatch):
     added = []
     real = RichBars.add_task
