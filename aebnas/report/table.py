@@ -32,26 +32,30 @@ _SHOWN: tuple[tuple[str, str, Cell], ...] = (
 def columns(front: Front) -> list[tuple[str, Cell]]:
     """Return headings and what stands below them; columns that nothing is known of are left out."""
     others = [COSTS[name] for name in front.costs if name not in (MACS, LATENCY)]
-    every = (*_SHOWN, *((_heading(kind), kind.column, _cell(kind)) for kind in others))
+    every = (*_SHOWN, *(shown for kind in others for shown in _cost_columns(kind)))
     shown = [(heading, cell) for heading, column, cell in every if front.knows(column)]
     if len({row.get("precision") for row in front.rows}) > 1:
         shown.insert(1, ("precision", lambda row: str(row.get("precision"))))
     return [("id", lambda row: f"{PICK_MARK} {row['id']}" if row is front.pick else f"  {row['id']}"), *shown]
 
 
-def _heading(kind: CostKind) -> str:
-    return f"{kind.limit.rsplit('_', 1)[0].replace('_', ' ')}\n{kind.unit}"
+def _cost_columns(kind: CostKind) -> list[tuple[str, str, Cell]]:
+    """Return the column of what is predicted of a cost and, where whole networks are measured, one of that."""
 
+    def cell(column: str) -> Cell:
+        def show(row: Row) -> str:
+            value = row.get(column)
+            return number(None if value is None else value / kind.scale)
 
-def _cell(kind: CostKind) -> Cell:
-    """Return what shows the best that is known of a cost: measured on the whole network, or else predicted."""
+        return show
 
-    def cell(row: Row) -> str:
-        measured = None if kind.measured is None else row[kind.measured]
-        value = row[kind.column] if measured is None else measured
-        return number(None if value is None else value / kind.scale)
-
-    return cell
+    name = kind.limit.rsplit("_", 1)[0].replace("_", " ")
+    if kind.measured is None:
+        return [(f"{name}\n{kind.unit}", kind.column, cell(kind.column))]
+    return [
+        (f"pred. {name}\n{kind.unit}", kind.column, cell(kind.column)),
+        (f"meas. {name}\n{kind.unit}", kind.measured, cell(kind.measured)),
+    ]
 
 
 def sections(front: Front, limit: int) -> list[tuple[str, list[Row]]]:

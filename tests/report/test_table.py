@@ -104,3 +104,13 @@ def test_a_pick_that_is_measured_shows_its_speedup_of_the_same_run(experiment, t
     run = write_run(tmp_path / "run", [pick, static_row("backbone", 0.9, 8e6, latency_ms_mean=1.0)], [], experiment)
     line = next(line for line in printed(run).splitlines() if line.startswith(" * "))
     assert "0.250" in line and "0.500" in line and "2.00x" in line
+
+
+def test_what_is_predicted_and_what_is_measured_of_a_cost_stand_in_columns_of_their_own(experiment, tmp_path):
+    tails = {"latency_ms_p95": 0.75, "latency_ms_p95_measured": 1.25}
+    pick = measured(early_row("aaaaaaf-0", 0.95, 2e6, **tails), 0.25, test=0.9)
+    limited = experiment.override({"search.limits.latency_p95_ms": 2.0})
+    run = write_run(tmp_path / "run", [pick, static_row("backbone", 0.9, 8e6)], [], limited)
+    assert headings(run)[-2:] == ["pred. latency p95 ms", "meas. latency p95 ms"]
+    line = next(line for line in printed(run).splitlines() if line.startswith(" * "))
+    assert "0.750" in line and "1.25" in line
