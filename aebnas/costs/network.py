@@ -164,7 +164,7 @@ def static_costs(names: Sequence[str], network: Part) -> Costs:
         MACS: network.macs,
         LATENCY: latency_ms,
         TAIL: latency_ms,
-        ENERGY: figures.energy_mj or 0.0,
+        ENERGY: energy_mj([network], latency_ms),
         SIZE: figures.size_mib,
         MEMORY: figures.size_mib + (figures.memory_mib or 0.0),
     }
@@ -174,10 +174,12 @@ def static_costs(names: Sequence[str], network: Part) -> Costs:
 def energy_mj(parts: Sequence[Part], latency_ms: float) -> float:
     """Return the energy of one run that executes ``parts`` in ``latency_ms``.
 
-    The energies of the parts add up; what the graph takes beyond its parts draws their mean power.
+    The energies of the parts add up; what the graph takes beyond its parts draws their mean power, and so does a part
+    whose energy is not known, for a sensor may have failed just then.
     """
-    energy = sum(part.figures.energy_mj or 0.0 for part in parts)
-    time_ms = sum(part.figures.latency_ms or 0.0 for part in parts)
+    known = [part.figures for part in parts if part.figures.energy_mj is not None]
+    energy = sum(figures.energy_mj or 0.0 for figures in known)
+    time_ms = sum(figures.latency_ms or 0.0 for figures in known)
     return energy * latency_ms / time_ms if time_ms > 0 else 0.0
 
 

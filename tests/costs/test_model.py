@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -342,3 +343,29 @@ def test_a_tail_is_the_cost_of_the_exit_that_all_but_one_in_twenty_leave_at(back
         mean = costs.mean([True, False, True], shares)
         assert mean[costs.names.index("latency_p95_ms")] == latency[exit_]
         assert mean[1] == pytest.approx(sum(share * ms for share, ms in zip(shares, latency, strict=True) if share))
+
+
+def test_a_part_without_energy_draws_the_power_of_the_others(backbone):
+    class Flaky(FakeTimer):
+        def blocks(self, blocks):
+            found = super().blocks(blocks)
+            return {n: replace(f, energy_mj=None) if n.startswith("branch") else f for n, f in found.items()}
+
+    costs = CostModel(backbone, Flaky(energy=True)).network(SPECS)
+    exit_costs = costs.exit_costs([True] * 3)
+    np.testing.assert_allclose(
+        exit_costs[costs.names.index("energy_mj")], POWER * exit_costs[costs.names.index("latency_ms")]
+    )
+
+
+def test_a_static_network_has_the_energy_of_its_latency(backbone):
+    class Typical(FakeTimer):
+        """Runs typically take longer than the quick ones that energies are reckoned for."""
+
+        def blocks(self, blocks):
+            return {name: replace(one, median_ms=1.25 * one.median_ms) for name, one in super().blocks(blocks).items()}
+
+    model = CostModel(backbone, Typical(energy=True))
+    latency, energy = (model.names.index(name) for name in ("latency_ms", "energy_mj"))
+    for static in (model.backbone, model.network(SPECS).truncated(1)):
+        assert static[energy] == POWER * static[latency]
