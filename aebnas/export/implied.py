@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from aebnas.devices.profile import HardwareProfile
+from aebnas.devices.providers import full_name
+from aebnas.errors import ProfileError
 from aebnas.export.manifest import Manifest
 
 
@@ -11,13 +13,20 @@ def implied_profile(manifest: Manifest, provider: str | None = None) -> Hardware
 
     Args:
         manifest: Of an exported network.
-        provider: An onnxruntime execution provider instead of the manifest's, without options.
+        provider: An onnxruntime execution provider instead of the manifest's, without options; short or in full.
+
+    Raises:
+        ProfileError: that is no name of a provider.
     """
-    own = provider is None or provider == manifest.provider
+    try:
+        chosen = full_name(provider or manifest.provider)
+    except ValueError as error:
+        raise ProfileError(str(error)) from error
+    own = chosen == manifest.provider
     return HardwareProfile(
         name="local",
         description="this machine, as the manifest says",
-        provider=provider or manifest.provider,
+        provider=chosen,
         provider_options=manifest.provider_options if own else {},
         threads=manifest.threads,
         connection="local",
