@@ -71,7 +71,7 @@ class Device:
 
     Args:
         profile: Which device, and how onnxruntime runs there.
-        stores: Looked up in order, written to all.
+        stores: Looked up in order, written to all; what is not steady, to the first alone.
         say: Is told what takes time, such as waiting for another process that measures.
         patience_s: Seconds that the device may be silent for no good reason.
 
@@ -255,7 +255,8 @@ class Device:
 
     def _identity(self) -> str:
         facts = self.facts()
-        about = (facts.onnxruntime or "", facts.machine, _MEANING)
+        # With the sensor: what was measured while it could not be read lacks an energy.
+        about = (facts.onnxruntime or "", facts.machine, facts.sensor or "", _MEANING)
         return digest(self.profile.fingerprint, *about, canonical_graph(self._yardstick))
 
     def _unknown(self, keys: Mapping[str, str]) -> list[str]:

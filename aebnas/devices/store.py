@@ -84,7 +84,11 @@ class LatencyStore:
 
 
 class Memory:
-    """Several stores and this process's own memory as one: looked up in order, written to all."""
+    """Several stores and this process's own memory as one: looked up in order, written to all.
+
+    What is not steady is written to the first one only: that run keeps to it, and others measure it anew, on a quieter
+    day perhaps, or with more time.
+    """
 
     def __init__(self, stores: Sequence[LatencyStore]) -> None:
         self._stores = tuple(stores)
@@ -104,8 +108,8 @@ class Memory:
 
     def __setitem__(self, key: str, measurement: Measurement) -> None:
         self._known[key] = measurement
-        for store in self._stores:
-            if store.get(key) is None:
+        for place, store in enumerate(self._stores):
+            if (measurement.steady or place == 0) and store.get(key) is None:
                 store.put(key, measurement)
 
     def reference_ms(self, device: str, now_ms: float) -> float:

@@ -20,8 +20,8 @@ from aebnas.export.single_file import Stage, assemble
 from aebnas.progress import Progress
 
 MIB = 1 << 20
-# Fewer blocks than this are measured in a moment, inside of other stages.
-_MANY = 16
+# Fewer blocks than this (those of one network among them) are measured in a moment, inside of other stages.
+_MANY = 24
 # Thresholds that let everything leave, and nothing.
 _LEAVE, _GO_ON = -math.inf, math.inf
 
@@ -115,7 +115,15 @@ class DeviceTimer:
         if len(jobs) < _MANY:
             return device.measure(jobs)
         with self._progress.stage(f"measuring on {device.profile.name}", len(jobs)) as stage:
-            return device.measure(jobs, stage.advance)
+            measured = device.measure(jobs, stage.advance)
+        unsteady, protocol = sum(not one.steady for one in measured.values()), device.profile.protocol
+        if unsteady:
+            self._progress.say(
+                f"note: {unsteady} of {len(jobs)} blocks are not known to {protocol.precision_pct:g} %, for "
+                f"protocol.time_limit_s = {protocol.time_limit_s:g} was over; for another run stop what else runs "
+                "there, or raise that limit"
+            )
+        return measured
 
     def _measured(self, jobs: Mapping[str, Job]) -> dict[str, Figures]:
         measured = {} if self._device is None else self._ask(self._device, jobs)

@@ -101,7 +101,7 @@ def test_equal_blocks_are_measured_once_unless_weights_decide_what_runs(agent):
 
 @pytest.mark.parametrize(
     ("change", "facts"),
-    [({"threads": 2}, {}), ({}, {"onnxruntime": "1.21"}), ({}, {"machine": "another"})],
+    [({"threads": 2}, {}), ({}, {"onnxruntime": "1.21"}), ({}, {"machine": "another"}), ({}, {"sensor": "package-0"})],
 )
 def test_what_is_known_is_for_this_profile_this_runtime_and_this_machine(agent, tmp_path, change, facts):
     store = LatencyStore(tmp_path)

@@ -124,3 +124,12 @@ def test_two_processes_may_write_one_key(tmp_path):
     assert all(value in (None, measurement(1.0), measurement(2.0)) for value in seen)
     assert store.get("key") in (measurement(1.0), measurement(2.0))
     assert [path.name for path in tmp_path.iterdir()] == ["key.json"]
+
+
+def test_what_is_not_steady_is_for_one_run_only(tmp_path):
+    run, user = LatencyStore(tmp_path / "run"), LatencyStore(tmp_path / "user")
+    memory = Memory([run, user])
+    memory["shaky"], memory["sure"] = measurement(1, steady=False), measurement(2)
+    assert "shaky" in Memory([run, user])
+    assert "shaky" not in Memory([LatencyStore(tmp_path / "another run"), user])
+    assert "sure" in Memory([LatencyStore(tmp_path / "another run"), user])
