@@ -50,7 +50,10 @@ class Measurement:
 
 @dataclass(frozen=True)
 class NodeTime:
-    """One node of a model: the median over profiled runs, in microseconds; shapes as onnxruntime reports them."""
+    """One node of a model, in microseconds: the mean of the middle half of its profiled runs.
+
+    Shapes are as onnxruntime reports them.
+    """
 
     name: str
     op: str
