@@ -15,6 +15,7 @@ from aebnas.devices.device import Device, Job
 from aebnas.devices.identity import identity_model
 from aebnas.devices.results import Measurement
 from aebnas.export.blocks import block_bytes, export_block
+from aebnas.export.deployed import BlockSession, Floats
 from aebnas.export.gate import GATED_OUTPUTS, Gate, GatedExit
 from aebnas.export.single_file import Stage, assemble
 from aebnas.progress import Progress
@@ -90,7 +91,7 @@ class DeviceTimer:
             return {}
         export = self._exporting_once()
         models = {
-            name: _assembled(network, _thresholds(network, self._images, self._confidence), export)
+            name: _assembled(network, _thresholds(network, self._images, self._confidence, export), export)
             for name, network in networks.items()
         }
         ran = self._device.run(models, self._images.numpy(), outputs={name: ["exit"] for name in models}, scaled=True)
@@ -138,18 +139,28 @@ def _assembled(network: TrialNetwork, thresholds: Sequence[float], export: Calla
     return block_bytes(assemble(stages, export(network.final)))
 
 
-@torch.no_grad()
-def _thresholds(network: TrialNetwork, images: Tensor, confidence: nn.Module) -> list[float]:
-    """Return thresholds that let the share ``network.leaving`` of those images leave that come to each exit."""
-    thresholds, here, coming = [], images, torch.ones(len(images), dtype=torch.bool)
+def _thresholds(
+    network: TrialNetwork, images: Tensor, confidence: nn.Module, export: Callable[[Block], onnx.ModelProto]
+) -> list[float]:
+    """Return thresholds that let the share ``network.leaving`` of those images leave that come to each exit.
+
+    By what the blocks say as they will run: converted, branches without training say something else than their modules.
+    """
+    thresholds, here, coming = [], images.numpy(), torch.ones(len(images), dtype=torch.bool)
     for segment, branch in network.stages:
-        here = nn.Sequential(*segment.parts).eval()(here)
-        sure = confidence(nn.Sequential(*branch.parts).eval()(here))
+        here = _first_outputs(export(segment), here)
+        sure = confidence(torch.from_numpy(_first_outputs(export(branch), here)))
         # All may have left already; then the exit is never reached.
         enough = float(sure[coming].quantile(1 - network.leaving)) if coming.any() else _GO_ON
         thresholds.append(enough)
         coming &= sure < enough
     return thresholds
+
+
+def _first_outputs(block: onnx.ModelProto, inputs: Floats) -> Floats:
+    session = BlockSession(block)
+    # One by one: these blocks have a batch of 1.
+    return np.concatenate([session.run(inputs[number : number + 1]) for number in range(len(inputs))])
 
 
 def _figures(size_mib: float, measured: Measurement | None) -> Figures:
