@@ -7,7 +7,7 @@ import re
 from aebnas.devices.boot import shell_words
 from aebnas.devices.link import Place, last_opened, last_words
 from aebnas.devices.profile import SshConnection
-from aebnas.errors import AebnasError, DeviceError, ProfileError
+from aebnas.errors import AebnasError, DeviceError, MeasurementError, ProfileError
 
 # Of an option given twice ssh takes the first: the words of connection.command stand before these.
 _OPTIONS = ("-T", "-o", "BatchMode=yes", "-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3")
@@ -78,7 +78,8 @@ def _lost(connection: SshConnection, code: int, said: str) -> AebnasError:
     reason = (
         "it was killed, perhaps for want of memory" if code == _SSH_FAILED else last_words(said) or f"exit code {code}"
     )
-    return DeviceError(f"the measuring process on {host} ended half-way ({reason}{last_opened(said)}): {_GOES_ON}")
+    # The device is still there: a search blames what was measured, else it would end at the same block for ever.
+    return MeasurementError(f"the measuring process on {host} ended half-way ({reason}{last_opened(said)}): {_GOES_ON}")
 
 
 def _try_it(connection: SshConnection) -> str:

@@ -12,10 +12,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from aebnas.devices.device import Device, Job
 from aebnas.devices.identity import identity_model
+from aebnas.devices.profile import SshConnection
 from aebnas.devices.ssh import ssh_place
 from aebnas.devices.store import LatencyStore
 from aebnas.devices.yardstick import yardstick_model
-from aebnas.errors import MeasurementError, ProfileError
+from aebnas.errors import DeviceError, MeasurementError, ProfileError
 
 from .conftest import free_port, script
 
@@ -243,6 +244,13 @@ def test_an_agent_that_is_killed_there_is_not_called_a_lost_connection(ssh_serve
     message = fails(ssh_server.profile(dies))
     assert "the measuring process on target ended half-way (it was killed, perhaps for want of memory; " in message
     assert "the last block that it opened is 'x')" in message
+
+
+def test_a_block_that_takes_the_agent_down_is_no_lost_device():
+    place = ssh_place(SshConnection(ssh="board"))
+    for code, said in ((255, "opening 'x'"), (-11, ""), (139, "opening 'x'")):
+        assert type(place.lost(code, said)) is MeasurementError
+    assert type(place.lost(255, "Connection to board closed by remote host.")) is DeviceError
 
 
 def test_options_of_the_user_come_before_ours(ssh_server):
