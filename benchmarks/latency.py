@@ -3,6 +3,8 @@
 Random networks of the ``compact`` search space on two backbones with random weights (a latency does not depend on
 them). Blocks, and the few graphs that the overhead is fitted on, are measured as a search measures them; then every
 network runs as one exiting file, one image at a time, and the mean over the images is compared with the prediction.
+Both are told at the speed that the machine had at first, by a yardstick that runs in turns with all that is measured.
+Exit shares are those of the runs: it is latencies that are predicted, not who leaves where.
 """
 
 from __future__ import annotations
@@ -184,7 +186,7 @@ def compare(name: str, profile: HardwareProfile, images: NDArray[np.float32], co
         device.use_yardstick(whole)
         timer = DeviceTimer(device, backbone.input_shape, exporter(gate), confidence=confidence, images=fitted_on)
         costs = CostModel(backbone, timer, calibration_networks(genome))
-        # All blocks in one go, as interleaved as can be.
+        # Blocks that the calibration did not need, network by network, as a search comes to them.
         for candidate in candidates:
             costs.network(candidate.spec.branches)
         measured_ms, shares = run_all(device, candidates, images, repeats)

@@ -97,7 +97,7 @@ def evaluate_export(
     with contextlib.nullcontext(device) if device else Device(implied_profile(manifest, provider)) as runs:
         parts = [_run(runs, models, piece, repeats) for piece in _pieces(session, images)]
     times_ms, predicted, exits, static = (np.concatenate(each, axis=-1) for each in zip(*parts, strict=True))
-    means_ms = times_ms.mean(axis=1)
+    means_ms, costs = times_ms.mean(axis=1), manifest.values.get("costs")
     return EvaluationResult(
         samples=len(order),
         accuracy=float((predicted == labels).mean()),
@@ -106,7 +106,7 @@ def evaluate_export(
         backbone_accuracy=float((static == labels).mean()),
         backbone_latency_ms=_latency(times_ms[1]),
         speedup=float(means_ms[1] / means_ms[0]),
-        predicted_ms=manifest.values.get("costs", {}).get("latency_ms_mean"),
+        predicted_ms=costs.get("latency_ms_mean") if isinstance(costs, dict) else None,
     )
 
 

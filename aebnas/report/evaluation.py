@@ -29,5 +29,5 @@ def evaluation_table(result: EvaluationResult) -> Table:
 def _predicted(result: EvaluationResult) -> str:
     if result.predicted_ms is None:
         return ""
-    error = 100 * (result.predicted_ms / result.latency_ms.mean - 1)
-    return f"; the search predicted {result.predicted_ms:.4f} ms on its device ({error:+.1f} %)"
+    # No error of it: this may be another device than the one that was searched for.
+    return f"; the search predicted {result.predicted_ms:.4f} ms on its device"

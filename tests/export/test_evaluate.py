@@ -131,3 +131,13 @@ def test_a_limit_above_the_number_of_samples_takes_them_all(exported, images):
 def test_a_limit_below_one_is_refused(exported, images):
     with pytest.raises(InputError, match="limit must be at least 1, not 0"):
         evaluate_export(exported[1], images[:5], np.zeros(5, np.int64), limit=0)
+
+
+@pytest.mark.parametrize(("costs", "predicted"), [({"latency_ms_mean": 0.5}, 0.5), ({}, None), (None, None)])
+def test_what_was_predicted_is_there_where_the_manifest_has_it(exported, images, tmp_path, costs, predicted):
+    folder = tmp_path / "export"
+    shutil.copytree(exported[1], folder)
+    path = folder / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "costs": costs}))
+    result = evaluate_export(folder, images[:5], np.zeros(5, np.int64), device=FakeDevice())
+    assert result.predicted_ms == predicted
