@@ -12,6 +12,7 @@ from aebnas.devices.target.session import (
     RUNTIME_ERRORS,
     XNNPACK,
     ProviderRefused,
+    int8_saturates,
     open_session,
     pool_threads,
     random_feeds,
@@ -133,3 +134,20 @@ def test_xnnpack_has_the_threads_and_onnxruntime_one(moon, given, threads):
     assert options.intra_op_num_threads == 1
     assert providers[0] == (XNNPACK, {"intra_op_num_threads": threads})
     assert pool_threads(4, CPU) == 4
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "saturates"),
+    [
+        ("x86_64", "flags : avx2 avx512_vnni", False),
+        ("AMD64", "flags : avx2 avx_vnni", False),
+        ("x86_64", "flags : avx2 avx512f", True),
+        ("x86_64", None, True),
+        ("aarch64", None, False),
+    ],
+)
+def test_int8_is_exact_where_the_fast_products_would_overflow(tmp_path, machine, flags, saturates):
+    path = tmp_path / "cpuinfo"
+    if flags is not None:
+        path.write_text(flags)
+    assert int8_saturates(str(path), machine) == saturates
