@@ -185,7 +185,7 @@ def _comparable(experiment: Experiment, space: SpaceDefinition, profile: Hardwar
         values[block].pop(key)
     values["space"] = space.model_dump(mode="json", exclude={"description"})
     device = profile.model_dump(
-        mode="json", include={"provider", "provider_options", "threads", "affinity", "precision"}
+        mode="json", include={"provider", "provider_options", "threads", "affinity", "precision", "power"}
     )
     # ssh's own options may change: they say how the device is reached, not which it is.
     values["device"] = {**device, "connection": profile.place}

@@ -127,7 +127,6 @@ def random_specs(genome: Genome, count: int) -> list[NetworkSpec]:
     """Return ``count`` different random networks with one to four exits, anywhere."""
     draw, found = random.Random(0), {}
     while len(found) < count:
-        spec = genome.decode({name: draw.choice(choices) for name, choices in genome.genes.items()})
         wanted = {f"exit{number}" for number in draw.sample(range(len(genome.points)), draw.randint(1, 4))}
         genes = {name: draw.choice(choices) for name, choices in genome.genes.items()}
         genes |= {name: "on" if name in wanted else "off" for name in genes if name.removeprefix("exit").isdigit()}

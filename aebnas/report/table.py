@@ -17,6 +17,8 @@ from aebnas.run import Run, as_csv, plain
 
 Cell = Callable[[Row], str]
 PICK_MARK = "*"
+# Relative change of the backbone's latency that is not worth a word.
+_SAME_SPEED = 0.03
 _SHOWN: tuple[tuple[str, str, Cell], ...] = (
     ("exits", "exits", exits_text),
     ("shares\n%", "exit_shares", shares_text),
@@ -84,6 +86,7 @@ def notes(front: Front, limit: int) -> list[str]:
     if front.knows("latency_ms_measured"):
         lines[-1] += " meas. ms: the exported ONNX file, on the device, test images."
         lines.append("speedup: against the static backbone in fp32, measured in turns with it.")
+        lines += _speed_then(front)
     hidden = len(front.rest) - len(thin(front.rest, limit))
     if hidden:
         lines.append(f"{hidden} more points of the front are not shown: `aebnas front --format csv` has them all.")
@@ -97,6 +100,18 @@ def _interval(front: Front) -> str:
         if row.get("latency_ms_high") is not None
     ]
     return f"; nine of ten networks are expected within {100 * max(half):.1f} % of it" if half else ""
+
+
+def _speed_then(front: Front) -> list[str]:
+    """Say it if the machine was slower or faster when finalists were measured than predictions are told at."""
+    predicted, measured = front.backbone.get("latency_ms_mean"), front.backbone.get("latency_ms_measured")
+    if not predicted or not measured or abs(measured / predicted - 1) < _SAME_SPEED:
+        return []
+    change, how = 100 * abs(measured / predicted - 1), "slower" if measured > predicted else "faster"
+    return [
+        f"The machine was {change:.0f} % {how} when finalists were measured than when blocks were, by the static "
+        "backbone: compare within a column, or by speedup."
+    ]
 
 
 def front_table(run: Run, *, limit: int = 12) -> Table:

@@ -107,15 +107,23 @@ def calibration_networks(genome: Genome) -> list[tuple[BranchSpec, ...]]:
     return list(found.values())
 
 
+def check_sensor(experiment: Experiment, limits: CostLimits, target: Device | None) -> None:
+    """Raise ExperimentError where energy is wanted and nothing tells it."""
+    if target is None or ENERGY not in wanted_costs(experiment, limits):
+        return
+    if target.profile.power is None and target.facts().sensor is None:
+        raise ExperimentError(
+            f"device {target.profile.name!r} does not tell {ENERGY}: no energy sensor can be read there; "
+            "add power: {active_w: WATTS} to the profile"
+        )
+
+
 def check_known(experiment: Experiment, limits: CostLimits, model: CostModel, profile: HardwareProfile) -> None:
     """Raise ExperimentError where the device that was measured does not tell a cost that is wanted."""
-    fixes = {
-        ENERGY: "no energy sensor can be read there: add power: {active_w: WATTS} to the profile",
-        MEMORY: "its onnxruntime does not report memory: install a newer one there",
-    }
+    fixes = {ENERGY: "its energy sensor gave nothing", MEMORY: "install a newer onnxruntime there"}
     for name in wanted_costs(experiment, limits):
         if name not in model.names:
-            raise ExperimentError(f"device {profile.name!r} does not tell {name}; {fixes[name]}")
+            raise ExperimentError(f"device {profile.name!r} does not tell {name}: {fixes[name]}")
 
 
 def story(models: Mapping[str, CostModel], target: Device | None) -> Sequence[str]:

@@ -24,7 +24,7 @@ from aebnas.progress import Progress
 from aebnas.run import Run, cost_column
 from aebnas.run_folder import RunFolder
 from aebnas.searching.choice import CostLimits
-from aebnas.searching.costing import check_known, cost_models, latency_summary, limits_of, story
+from aebnas.searching.costing import check_known, check_sensor, cost_models, latency_summary, limits_of, story
 from aebnas.searching.evaluator import Evaluator
 from aebnas.searching.feasible import hopeless
 from aebnas.searching.finalists import choose_finalists, eligible_rows, finalist_rows, retrain
@@ -62,6 +62,7 @@ def search(
     limits, accelerator = limits_of(chosen, profile), pick_accelerator(chosen.accelerator)
     shown = progress or Progress()
     with _reached(profile, folder, shown) as target, folder.lock():
+        check_sensor(chosen, limits, target)
         folder.start(chosen, space, profile)
         _Search(chosen, folder, profile, folder.space(), limits, accelerator, target, shown).run()
     return Run(folder.path, experiment=chosen)

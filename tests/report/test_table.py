@@ -8,7 +8,8 @@ from rich.console import Console
 from synthetic_runs import early_row, measured, static_row, write_run
 
 from aebnas.errors import RunError
-from aebnas.report.table import front_csv, front_json, front_table, print_front
+from aebnas.report.front import Front
+from aebnas.report.table import front_csv, front_json, front_table, notes, print_front
 from aebnas.run import COLUMNS
 
 
@@ -114,3 +115,12 @@ def test_what_is_predicted_and_what_is_measured_of_a_cost_stand_in_columns_of_th
     assert headings(run)[-2:] == ["pred. latency p95 ms", "meas. latency p95 ms"]
     line = next(line for line in printed(run).splitlines() if line.startswith(" * "))
     assert "0.750" in line and "1.25" in line
+
+
+@pytest.mark.parametrize(("measured", "words"), [(1.1, "10 % slower"), (0.9, "10 % faster"), (1.02, None)])
+def test_a_machine_that_changed_its_speed_is_told(experiment, tmp_path, measured, words):
+    rows = [early_row("aaaaaa-0", 0.9, 6e6), static_row("backbone", 0.9, 8e6)]
+    rows[1] |= {"latency_ms_mean": 1.0, "latency_ms_measured": measured}
+    front = Front.of(write_run(tmp_path / "run", rows, [], experiment))
+    told = [line for line in notes(front, 5) if "The machine was" in line]
+    assert ([words in line for line in told] == [True]) if words else (told == [])
