@@ -16,6 +16,7 @@ from pydantic import Field, field_validator
 from aebnas import errors, resources
 from aebnas.errors import (
     AebnasError,
+    DeviceError,
     InputError,
     MeasurementError,
     MissingExtraError,
@@ -43,7 +44,7 @@ from aebnas.settings import Settings, parse_settings, read_yaml
 
 def test_what_the_user_can_cause_is_told_from_what_fails():
     own = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, AebnasError)}
-    failures = {AebnasError, RunFailed, TrainingError, MeasurementError}
+    failures = {AebnasError, RunFailed, TrainingError, MeasurementError, DeviceError}
     assert {kind for kind in own if not issubclass(kind, InputError)} == failures
     assert all(kind.__doc__ for kind in own if kind is not MissingExtraError)
 
