@@ -26,6 +26,17 @@ from aebnas.progress import Progress
 from aebnas.rebuild import export_row, rebuild
 from aebnas.run_folder import RunFolder
 
+# What is predicted and measured of costs, and what says how far to trust it.
+COST_COLUMNS = (
+    *(kind.column for kind in KINDS),
+    "latency_ms_low",
+    "latency_ms_high",
+    *(kind.measured for kind in KINDS if kind.measured is not None),
+    "backbone_ms_measured",
+    "speedup_measured",
+    "resident_mib_measured",
+    "energy_source",
+)
 COLUMNS = (
     "id",
     "finalist",
@@ -38,14 +49,7 @@ COLUMNS = (
     "exit_shares",
     "accuracy_val",
     "accuracy_test",
-    *(kind.column for kind in KINDS),
-    "latency_ms_low",
-    "latency_ms_high",
-    *(kind.measured for kind in KINDS if kind.measured is not None),
-    "backbone_ms_measured",
-    "speedup_measured",
-    "resident_mib_measured",
-    "energy_source",
+    *COST_COLUMNS,
 )
 BACKBONE_ID = "backbone"
 # The best that is known of a cost first.

@@ -13,6 +13,7 @@ from aebnas.costs.kinds import KINDS
 from aebnas.costs.model import CostModel
 from aebnas.exits.curve import OperatingPoint
 from aebnas.exits.dominance import nondominated
+from aebnas.run import COST_COLUMNS
 from aebnas.searching.choice import CostLimits
 from aebnas.searching.evaluation import Evaluation, StaticPoint
 from aebnas.searching.loop import Archive
@@ -69,17 +70,7 @@ def static_row(
 
 def _costs(costs: Mapping[str, float]) -> Row:
     """Return the columns of all kinds of cost: what is predicted, and None for what is not known or measured yet."""
-    predicted = {kind.column: costs.get(kind.name) for kind in KINDS}
-    measured = {kind.measured: None for kind in KINDS if kind.measured is not None}
-    unknown = (
-        "latency_ms_low",
-        "latency_ms_high",
-        "backbone_ms_measured",
-        "speedup_measured",
-        "resident_mib_measured",
-        "energy_source",
-    )
-    return {**predicted, **measured, **dict.fromkeys(unknown)}
+    return {**dict.fromkeys(COST_COLUMNS), **{kind.column: costs.get(kind.name) for kind in KINDS}}
 
 
 def with_interval(row: Row, costs: CostModel) -> Row:
