@@ -96,8 +96,8 @@ class Device:
         self._memory, self._say = Memory(stores), say
         self._client = Client(profile, patience_s)
         self._facts: Facts | None = None
-        self._yardstick = yardstick_model()
         self._yardsticks: list[tuple[float, float]] = []
+        self.use_yardstick(yardstick_model())
 
     def __enter__(self) -> Device:
         return self
@@ -115,7 +115,8 @@ class Device:
         The nearer it is to what is measured, the better: what slows a machine down slows some operators more. Blocks
         are remembered for one yardstick.
         """
-        self._yardstick = model
+        # Its graph is part of every block's key: taken apart once, not block by block.
+        self._yardstick, self._yardstick_graph = model, canonical_graph(model)
         self._yardsticks = []
 
     @property
@@ -257,7 +258,7 @@ class Device:
         facts = self.facts()
         # With the sensor: what was measured while it could not be read lacks an energy.
         about = (facts.onnxruntime or "", facts.machine, facts.sensor or "", _MEANING)
-        return digest(self.profile.fingerprint, *about, canonical_graph(self._yardstick))
+        return digest(self.profile.fingerprint, *about, self._yardstick_graph)
 
     def _unknown(self, keys: Mapping[str, str]) -> list[str]:
         """Return one name for each key that is not known, in the order of the names."""
