@@ -17,7 +17,7 @@ import onnx
 from aebnas.devices.device import Device, Job
 from aebnas.devices.identity import identity_model
 from aebnas.devices.results import Measurement, NodeProfile
-from aebnas.export.forced import forced
+from aebnas.export.forced import forced_job
 from aebnas.export.graphs import split_gate, with_batch_of_one
 from aebnas.export.manifest import (
     BACKBONE,
@@ -202,8 +202,7 @@ def _jobs(manifest: Manifest, contents: Mapping[str, bytes], blocks: Mapping[str
         if gate is not None:
             jobs[_gate(name)] = Job(gate.SerializeToString(deterministic=True))
     for number in range(manifest.num_exits):
-        model = forced(contents[SINGLE_FILE], number, manifest.num_exits)
-        jobs[_path(number)] = Job(model, variant=f"leaves at exit {number}")
+        jobs[_path(number)] = forced_job(contents[SINGLE_FILE], number, manifest.num_exits)
     return jobs
 
 

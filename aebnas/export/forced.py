@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from aebnas.devices.device import Job
 from aebnas.errors import RunError
 from aebnas.export.single_file import threshold_name
 
@@ -33,6 +34,15 @@ def forced(model: bytes, exit_: int, exits: int) -> bytes:
         value = np.array(_LEAVE if number == exit_ else _GO_ON, dtype=np.float32)
         found[name].CopyFrom(numpy_helper.from_array(value, name))
     return bytes(proto.SerializeToString(deterministic=True))
+
+
+def forced_job(model: bytes, exit_: int, exits: int) -> Job:
+    """Return the measuring of :func:`forced`; the same path is known again wherever it is asked for.
+
+    Raises:
+        RunError: the model does not have the threshold of every early exit.
+    """
+    return Job(forced(model, exit_, exits), variant=f"leaves at exit {exit_}")
 
 
 def _initialisers(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

@@ -16,6 +16,7 @@ from aebnas.devices.identity import identity_model
 from aebnas.devices.results import Measurement
 from aebnas.export.blocks import block_bytes, export_block
 from aebnas.export.deployed import BlockSession, Floats
+from aebnas.export.forced import forced_job
 from aebnas.export.gate import GATED_OUTPUTS, Gate, GatedExit
 from aebnas.export.single_file import Stage, assemble
 from aebnas.progress import Progress
@@ -23,8 +24,8 @@ from aebnas.progress import Progress
 MIB = 1 << 20
 # Fewer blocks than this (those of one network among them) are measured in a moment, inside of other stages.
 _MANY = 24
-# Thresholds that let everything leave, and nothing.
-_LEAVE, _GO_ON = -math.inf, math.inf
+# A threshold that lets nothing leave.
+_GO_ON = math.inf
 
 
 def exporter(gate: Gate) -> Callable[[Block], onnx.ModelProto]:
@@ -79,10 +80,15 @@ class DeviceTimer:
     def forced(self, networks: Mapping[str, TrialNetwork]) -> Mapping[str, Figures]:
         """Return the figures of networks that are made to leave at one exit each."""
         export = self._exporting_once()
-        jobs = {}
+        jobs: dict[str, Job] = {}
+        files: dict[int, bytes] = {}
         for name, network in networks.items():
-            thresholds = [_LEAVE if number == network.exit else _GO_ON for number in range(len(network.stages))]
-            jobs[name] = Job(_assembled(network, thresholds, export), variant=f"leaves at exit {network.exit}")
+            last = len(network.stages)
+            # A network comes once for each of its exits, and is one file but for the thresholds.
+            if id(network.stages) not in files:
+                files[id(network.stages)] = _assembled(network, [_GO_ON] * last, export)
+            exit_ = last if network.exit is None else network.exit
+            jobs[name] = forced_job(files[id(network.stages)], exit_, last + 1)
         return self._measured(jobs)
 
     def mixed(self, networks: Mapping[str, TrialNetwork]) -> Mapping[str, MixedRun]:
