@@ -11,11 +11,9 @@ import numpy.typing as npt
 from aebnas.costs.blocks import Figures
 from aebnas.costs.kinds import ENERGY, LATENCY, MACS, MEMORY, SIZE, TAIL
 from aebnas.costs.overhead import MeasuredPath, Overhead
-from aebnas.exits.costs import Reduction
+from aebnas.exits.costs import TAIL_ONE_IN, Reduction
 
 Costs = npt.NDArray[np.float64]
-# More samples than this share may not exceed a tail.
-TAIL_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,7 @@ class NetworkCosts:
             result[row] += extra * float(going_on @ (1 - going_on))
         for row in self.reduction.tails:
             # Shares are fractions of whole samples; the slack is far less than one of them.
-            result[row] = costs[row, on[beyond[on] <= TAIL_SHARE + 1e-9][0]]
+            result[row] = costs[row, on[beyond[on] <= 1 / TAIL_ONE_IN + 1e-9][0]]
         return result
 
     @property

@@ -18,7 +18,7 @@ CostOf = Callable[[Mask], NDArray[Any]]
 are off are ignored and may be nan."""
 
 # A tail is the cost that one sample in 20 may exceed: the 95 % quantile.
-_ONE_IN = 20
+TAIL_ONE_IN = 20
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class ExitCosts:
         for row, extra in self._reduction.switching:
             moved[row] += extra * passing * (1 - passing / samples)
         for row in self._reduction.tails:
-            moved[row] = np.where(_ONE_IN * passing > samples, samples * costs[row, there], total[row])
+            moved[row] = np.where(TAIL_ONE_IN * passing > samples, samples * costs[row, there], total[row])
         return moved
 
     def of_points(self, leaving: NDArray[np.integer[Any]], mask: Mask) -> Floats:
