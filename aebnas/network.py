@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from aebnas.backbones.cut import SegmentedBackbone
-from aebnas.branches.build import Branch, build_branch
+from aebnas.branches.build import Branch
+from aebnas.branches.linked import Cascade, LinkedBranch, build_exit
 from aebnas.branches.spec import BranchSpec
 from aebnas.errors import BranchError, InputError
 from aebnas.exits.confidence import build_confidence
@@ -32,12 +33,13 @@ class EarlyExitNetwork(nn.Module):
     Args:
         backbone: The cut backbone; its parameters are shared, not copied.
         specs: One per branch, at different attach points, in any order.
+        cascade: What a branch hears of the exit before it.
 
     Raises:
         BranchError: an attach point is unknown or used twice, or a branch does not fit there.
     """
 
-    def __init__(self, backbone: SegmentedBackbone, specs: Sequence[BranchSpec]) -> None:
+    def __init__(self, backbone: SegmentedBackbone, specs: Sequence[BranchSpec], cascade: Cascade = "none") -> None:
         super().__init__()
         names = [point.name for point in backbone.attach_points]
         for spec in specs:
@@ -48,21 +50,30 @@ class EarlyExitNetwork(nn.Module):
         if len(set(self.points)) != len(self.points):
             raise BranchError("two branches of one network hang at the same attach point: give each its own")
         self.backbone = backbone
+        self.cascade = cascade
         self.branches = nn.ModuleList(
-            build_branch(spec, backbone.attach_points[point].shape, backbone.num_classes)
+            build_exit(
+                spec, backbone.attach_points[point].shape, backbone.num_classes, cascade, first=point == self.points[0]
+            )
             for spec, point in zip(ordered, self.points, strict=True)
         )
 
     @property
     def specs(self) -> tuple[BranchSpec, ...]:
         """The branch specifications, in the order of their attach points."""
-        return tuple(branch.spec for branch in self.branches if isinstance(branch, Branch))
+        return tuple(branch.spec for branch in self.branches if isinstance(branch, Branch | LinkedBranch))
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the logits ``(N, classes)`` of every branch and, last, of the backbone."""
         features = self.backbone.features(images)
-        at_branches = (branch(features[point]) for branch, point in zip(self.branches, self.points, strict=True))
-        return [*at_branches, features[-1]]
+        return [*self.branch_logits([features[point] for point in self.points]), features[-1]]
+
+    def branch_logits(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Return the logits ``(N, classes)`` of every branch from the tensors at their attach points."""
+        said: list[Tensor] = []
+        for branch, here in zip(self.branches, features, strict=True):
+            said.append(branch(here, said[-1]) if isinstance(branch, LinkedBranch) else branch(here))
+        return said
 
     def parts(self, mask: Sequence[bool] | None = None) -> tuple[list[nn.Module], list[nn.Module]]:
         """Return the segments and branches that run when only the branches in ``mask`` are on.

@@ -12,6 +12,7 @@ from aebnas.files import canonical_json, digest
 
 Option = int | float | str | bool
 FP32 = "fp32"
+NO_CASCADE = "none"
 
 
 @dataclass(frozen=True)
@@ -89,13 +90,21 @@ class BranchSpec:
 class NetworkSpec:
     """The branches of one network in the order of their attach points, how they are trained, and how they decide.
 
-    ``precision`` is that of the deployed network, backbone included; training is in fp32 whatever it is.
+    Args:
+        precision: That of the deployed network, backbone included; training is in fp32 whatever it is.
+        cascade: What a branch hears of the exit before it: none, inputs, ensemble or both.
+        options: Settings of this network alone, dotted key of the experiment -> value, where the search chooses them.
     """
 
     branches: tuple[BranchSpec, ...]
     regime: str = "disjoint"
     confidence: str = "max-probability"
     precision: str = FP32
+    cascade: str = NO_CASCADE
+    options: tuple[tuple[str, Option], ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", tuple(sorted((name, _whole(value)) for name, value in self.options)))
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-serialisable form."""
@@ -104,19 +113,28 @@ class NetworkSpec:
             "regime": self.regime,
             "confidence": self.confidence,
             "precision": self.precision,
+            "cascade": self.cascade,
+            "options": dict(self.options),
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> NetworkSpec:
         """Read what :meth:`to_json` wrote."""
-        branches = tuple(BranchSpec.from_json(branch) for branch in value["branches"])
-        return cls(branches, str(value["regime"]), str(value["confidence"]), str(value.get("precision", FP32)))
+        return cls(
+            tuple(BranchSpec.from_json(branch) for branch in value["branches"]),
+            str(value["regime"]),
+            str(value["confidence"]),
+            str(value.get("precision", FP32)),
+            str(value.get("cascade", NO_CASCADE)),
+            tuple(dict(value.get("options", {})).items()),
+        )
 
     @property
     def key(self) -> str:
         """A hash that is equal for equal networks, across processes."""
-        # fp32 is left out: keys of networks are older than precisions.
-        values = {name: value for name, value in self.to_json().items() if (name, value) != ("precision", FP32)}
+        # Defaults are left out: keys of networks are older than these fields.
+        defaults = [("precision", FP32), ("cascade", NO_CASCADE), ("options", {})]
+        values = {name: value for name, value in self.to_json().items() if (name, value) not in defaults}
         return digest(canonical_json(values))
 
     @property
