@@ -12,6 +12,8 @@ from pydantic import ConfigDict, Field, SkipValidation, field_validator, model_v
 from torch import nn
 
 from aebnas.backbones.settings import BackboneSettings
+from aebnas.branches.linked import Cascade
+from aebnas.branches.spec import NetworkSpec, Option
 from aebnas.costs.kinds import COSTS, LATENCY
 from aebnas.data.load import DATASETS
 from aebnas.data.settings import DataSettings
@@ -29,6 +31,9 @@ from aebnas.training.settings import BackboneFitSettings, RegimeSettings
 
 SAMPLERS = ("nsga2", "tpe", "nsga3", "gp", "random")
 CUSTOM = "custom"
+# Genes beside the keys of regime; and those keys that decide how much a network is trained, in which all are equal.
+GENES = ("confidence", "thresholds", "cascade")
+NO_GENES = ("regime.final_epochs", "regime.train_samples", "regime.training.epochs")
 EMBEDDED = "digits"
 
 
@@ -64,6 +69,11 @@ class SearchSettings(Settings):
     timeout: float | None = Field(default=None, gt=0, description="seconds after which no trial starts")
     sampler: Literal["nsga2", "tpe", "nsga3", "gp", "random"] = "nsga2"
     population: int = Field(default=16, ge=2, description="of nsga2 and nsga3")
+    genes: dict[str, tuple[Option, ...]] = Field(
+        default_factory=dict,
+        description="settings that each network chooses for itself: key -> values, such as regime.name, "
+        "regime.weighting, confidence or cascade",
+    )
     objectives: tuple[str, ...] = Field(
         default=("accuracy", LATENCY), description=f"accuracy and any of {', '.join(COSTS)}"
     )
@@ -126,7 +136,13 @@ class Experiment(Settings):
     attach: AttachSettings = AttachSettings()
     space: str = Field(default="compact", description="a packaged search space or the path of one")
     regime: RegimeSettings = RegimeSettings()
-    confidence: str = "max-probability"
+    confidence: str = Field(default="max-probability", description="see `aebnas list confidences`")
+    thresholds: Literal["per-exit", "per-class"] = Field(
+        default="per-exit", description="one threshold per exit, or one per exit and predicted class"
+    )
+    cascade: Cascade = Field(
+        default="none", description="what a branch hears of the exit before it: none, inputs, ensemble or both"
+    )
     search: SearchSettings = SearchSettings()
     device: str = Field(default="local", description="a packaged hardware profile or the path of one")
     accelerator: str = Field(default="auto", description="what to train on: auto, cpu, cuda, mps")
@@ -166,6 +182,25 @@ class Experiment(Settings):
         _known(REGIMES, settings.name)
         _known(WEIGHTINGS, settings.weighting)
         return settings
+
+    @model_validator(mode="after")
+    def _known_genes(self) -> Experiment:
+        """Try every value that a gene may have, so that none fails a search of hours."""
+        for key, values in self.search.genes.items():
+            where = f"search.genes.{key}"
+            if (key not in GENES and not key.startswith("regime.")) or key in NO_GENES:
+                raise ValueError(f"{where} can be no gene: take {', '.join(GENES)} or a key of regime")
+            if not values or len(set(map(repr, values))) < len(values):
+                raise ValueError(f"{where} needs values, each once")
+            for value in values:
+                self._check_gene(key, value)
+        return self
+
+    def _check_gene(self, key: str, value: Option) -> None:
+        try:
+            self.override({"search.genes": {}, key: value})
+        except ExperimentError as error:
+            raise ValueError(f"search.genes.{key}: {str(error).removeprefix('the options: ')}") from None
 
     @model_validator(mode="before")
     @classmethod
@@ -240,6 +275,11 @@ class Experiment(Settings):
             block[last] = value
         values |= {"model": self.model, "datasets": self.datasets}
         return parse_settings(Experiment, values, source="the options", error=ExperimentError)
+
+    def of_network(self, spec: NetworkSpec) -> Experiment:
+        """Return a copy with the settings that ``spec`` chooses for itself."""
+        own = {"regime.name": spec.regime, "confidence": spec.confidence, "cascade": spec.cascade}
+        return self.override({"search.genes": {}, **own, **dict(spec.options)})
 
     def to_yaml(self) -> str:
         """Return the file that :meth:`from_yaml` reads, every default written out."""
