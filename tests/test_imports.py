@@ -116,7 +116,8 @@ def test_the_root_and_the_rooms_import_nothing_heavy():
 def test_what_runs_on_the_target_names_no_torch(where):
     """That none comes in through other modules is tested beside the sessions, by importing them."""
     for path in sources(PACKAGE / where):
-        if path != PACKAGE / "exits" / "confidence.py":  # the confidence modules are exported, not executed there
+        # The confidence modules and what decides by them are exported, not executed there.
+        if path not in (PACKAGE / "exits" / "confidence.py", PACKAGE / "exits" / "decision.py"):
             assert not {module.split(".")[0] for module in imports(path)} & {"torch", "thop"}, path
 
 

@@ -12,7 +12,11 @@ import pytest
 import torch
 
 from aebnas.errors import InputError
-from aebnas.exits.confidence import CONFIDENCES, build_confidence
+from aebnas.exits.confidence import CONFIDENCES, PATIENCE, build_confidence
+from aebnas.exits.decision import Decider, decide
+
+STATELESS = ["max-probability", "margin", "entropy", "one-vs-all"]
+STATEFUL = ["patience", "ensemble"]
 
 
 def formula(name, logits):
@@ -27,10 +31,39 @@ def formula(name, logits):
             return top[:, -1] - top[:, -2]
         case "entropy":
             return 1 + (p * np.log(np.maximum(p, 1e-300))).sum(axis=1) / np.log(z.shape[1])
+        case "one-vs-all":
+            q = 1 / (1 + np.exp(-z))
+            products = [q[:, k] * np.prod(np.delete(1 - q, k, axis=1), axis=1) for k in range(z.shape[1])]
+            # The class that is likeliest to be there alone is the one with the largest logit.
+            assert np.argmax(products, axis=0).tolist() == z.argmax(axis=1).tolist()
+            return np.max(products, axis=0)
     raise AssertionError(f"no formula for {name}")
 
 
-@pytest.fixture(params=list(CONFIDENCES))
+def answers(name, logits):
+    """Labels and confidences of exits in a row, of one sample: a plain loop in float64."""
+    labels, sure, run, product = [], [], 0, np.ones(logits.shape[1])
+    for place, z in enumerate(logits.astype(np.float64)):
+        p = np.exp(z - z.max())
+        p /= p.sum()
+        if name == "patience":
+            run = run + 1 if labels and labels[-1] == z.argmax() else 1
+            labels.append(z.argmax())
+            sure.append(min(run / 8, 1.0))
+        else:
+            product = product * p
+            mean = product ** (1 / (place + 1))
+            labels.append(mean.argmax())
+            sure.append(mean.max() / mean.sum())
+    return labels, sure
+
+
+def test_all_measures_are_tested():
+    assert list(CONFIDENCES) == STATELESS + STATEFUL
+    assert [name for name in CONFIDENCES if build_confidence(name).stateful] == STATEFUL
+
+
+@pytest.fixture(params=STATELESS)
 def name(request):
     return request.param
 
@@ -66,31 +99,88 @@ def test_gives_float32_for_other_precisions(name, dtype):
     assert build_confidence(name)(draw_logits(5).to(dtype)).dtype == torch.float32
 
 
+@pytest.mark.parametrize("name", STATELESS + STATEFUL)
 def test_one_class_is_refused(name):
     with pytest.raises(InputError, match="2 classes"):
         build_confidence(name)(torch.zeros(4, 1))
 
 
+def test_one_vs_all_neither_overflows_nor_cancels():
+    logits = torch.tensor([[1e8, -1e8], [1e8, 1e8], [-1e8, -1e8], [200.0, 30.0], [1e8, 0.0], [-40.0, -50.0]])
+    expected = [1.0, 0.0, 0.0, np.exp(-30.0), 0.5, np.exp(-40.0)]
+    np.testing.assert_allclose(build_confidence("one-vs-all")(logits).numpy(), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("mask", [None, [True] * 9, [False] * 9, [True, False] * 4 + [True], [False] * 8 + [True]])
+@pytest.mark.parametrize("name", STATEFUL)
+def test_a_stateful_measure_is_a_plain_loop_over_the_exits_that_are_on(name, mask):
+    # Ten exits, so that patience comes to its end; they mostly agree, so that runs are long.
+    logits = [draw_logits(4) * 2 + draw_logits(4, seed=1 + exit_) for exit_ in range(10)]
+    labels, confidences = decide(build_confidence(name), logits, mask)
+    on = [exit_ for exit_ in range(10) if mask is None or exit_ == 9 or mask[exit_]]
+    assert labels.dtype == torch.int64 and confidences.dtype == torch.float32
+    assert labels.shape == confidences.shape == (len(on), 64)
+    for sample in range(64):
+        expected = answers(name, np.stack([logits[exit_][sample].numpy() for exit_ in on]))
+        assert labels[:, sample].tolist() == expected[0]
+        np.testing.assert_allclose(confidences[:, sample].numpy(), expected[1], atol=1e-5)
+    if name == "patience" and mask is None:
+        assert set((confidences * PATIENCE).long().flatten().tolist()) == set(range(1, 9))
+
+
+@pytest.mark.parametrize("name", STATELESS)
+def test_a_stateless_measure_decides_exit_by_exit(name):
+    logits = [draw_logits(5, seed=exit_) for exit_ in range(3)]
+    labels, confidences = decide(build_confidence(name), logits, [False, True])
+    assert torch.equal(labels, torch.stack(logits[1:]).argmax(2))
+    assert torch.equal(confidences, torch.stack([build_confidence(name)(z) for z in logits[1:]]))
+
+
+def test_a_mask_has_one_flag_per_branch():
+    with pytest.raises(ValueError, match="zip"):
+        decide(build_confidence("margin"), [draw_logits(3)] * 3, [True])
+
+
+@pytest.mark.parametrize("name", STATEFUL)
+def test_a_state_that_was_cut_goes_on_as_before(name):
+    """Rows that left are dropped from the state: what is left over says the same."""
+    measure, kept = build_confidence(name), torch.arange(64) % 3 > 0
+    state = measure(draw_logits(5))[2]
+    assert state.shape == (64, measure.state_size(5)) and state.dtype == torch.float32
+    whole, cut = measure(draw_logits(5, seed=1), state), measure(draw_logits(5, seed=1)[kept], state[kept])
+    assert all(torch.equal(a[kept], b) for a, b in zip(whole, cut, strict=True))
+
+
 @pytest.mark.parametrize("classes", [2, 10])
-def test_exports_to_onnx_with_any_batch(name, classes):
-    module, file = build_confidence(name), io.BytesIO()
+@pytest.mark.parametrize("with_state", [False, True])
+@pytest.mark.parametrize("name", STATELESS + STATEFUL)
+def test_exports_to_onnx_with_any_batch(name, with_state, classes):
+    decider, file = Decider(build_confidence(name)), io.BytesIO()
+    logits, inputs, outputs = draw_logits(classes, seed=1), ["logits"], ["label", "confidence"]
+    given = [logits]
+    if decider.measure.stateful:
+        outputs.append("next_state")
+        if with_state:
+            inputs.append("state")
+            given.append(decider(draw_logits(classes))[2])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            module,
-            (draw_logits(classes)[:1],),
+            decider,
+            tuple(value[:1] for value in given),
             file,
             opset_version=17,
             dynamo=False,
-            input_names=["logits"],
-            output_names=["confidence"],
-            dynamic_axes={"logits": {0: "n"}, "confidence": {0: "n"}},
+            input_names=inputs,
+            output_names=outputs,
+            dynamic_axes={name: {0: "n"} for name in inputs + outputs},
         )
     onnx.checker.check_model(onnx.load_from_string(file.getvalue()))
     session = onnxruntime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
-    logits = draw_logits(classes, seed=1)
-    (confidence,) = session.run(None, {"logits": logits.numpy()})
-    assert np.allclose(confidence, module(logits).numpy(), atol=1e-6)
+    ran = session.run(None, {name: value.numpy() for name, value in zip(inputs, given, strict=True)})
+    for got, expected in zip(ran, decider(*given), strict=True):
+        assert got.dtype == expected.numpy().dtype
+        np.testing.assert_allclose(got, expected.numpy(), atol=1e-6)
 
 
 def test_an_unknown_name_gets_a_hint():

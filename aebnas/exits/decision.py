@@ -1,0 +1,57 @@
+"""What exits decide: the label and the confidence of every sample, along the exits that run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from aebnas.exits.confidence import Confidence
+
+
+class Decider(nn.Module):
+    """Makes label and confidence of an exit's logits; it is exported together with the exit.
+
+    Args:
+        measure: How sure the exit is.
+    """
+
+    def __init__(self, measure: Confidence) -> None:
+        super().__init__()
+        self.measure = measure
+
+    def forward(self, logits: Tensor, state: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Return labels (N,) int64 and confidences (N,) float32, and of a stateful measure the state (N, S) float32.
+
+        Args:
+            logits: (N, C).
+            state: (N, S), as the exit before gave it; None where there is none. Stateless measures do not look at it.
+        """
+        if self.measure.stateful:
+            decided: tuple[Tensor, ...] = self.measure(logits, state)
+            return decided
+        return logits.argmax(dim=1), self.measure(logits)
+
+
+@torch.no_grad()
+def decide(measure: Confidence, logits: Sequence[Tensor], mask: Sequence[bool] | None = None) -> tuple[Tensor, Tensor]:
+    """Return what the exits say that are on: labels (on + 1, N) int64 and confidences (on + 1, N) float32.
+
+    Args:
+        measure: How sure exits are; a stateful one follows those that are on, as if no sample left.
+        logits: (N, C) of every branch and, last, of the final exit.
+        mask: Which branches are on, None = all; the final exit always is.
+
+    Raises:
+        ValueError: the mask is not one flag per branch.
+    """
+    mask = [True] * (len(logits) - 1) if mask is None else mask
+    decider, state, labels, confidences = Decider(measure), None, [], []
+    for exit_logits, on in zip(logits, (*mask, True), strict=True):
+        if on:
+            label, confidence, *carried = decider(exit_logits, state)
+            state = carried[0] if carried else None
+            labels.append(label)
+            confidences.append(confidence)
+    return torch.stack(labels), torch.stack(confidences)
