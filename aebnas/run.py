@@ -37,6 +37,8 @@ COST_COLUMNS = (
     "resident_mib_measured",
     "energy_source",
 )
+# What is known of a point beside accuracy and costs, on validation; see aebnas.exits.diagnostics.
+DIAGNOSTIC_COLUMNS = ("eefp_val", "ece_val", "auroc_val", "eaurc_val", "futile_val", "premature_val")
 COLUMNS = (
     "id",
     "finalist",
@@ -44,12 +46,15 @@ COLUMNS = (
     "exits",
     "regime",
     "confidence",
+    "cascade",
+    "options",
     "precision",
     "thresholds",
     "exit_shares",
     "accuracy_val",
     "accuracy_test",
     *COST_COLUMNS,
+    *DIAGNOSTIC_COLUMNS,
 )
 BACKBONE_ID = "backbone"
 # The best that is known of a cost first.
@@ -226,7 +231,7 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     writer.writeheader()
     for row in rows:
         cells = plain(row).items()
-        writer.writerow({name: json.dumps(value) if isinstance(value, list) else value for name, value in cells})
+        writer.writerow({name: json.dumps(value) if isinstance(value, list | dict) else value for name, value in cells})
     return text.getvalue()
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aebnas.branches.spec import BranchSpec, PartSpec
+from aebnas.branches.spec import NO_CASCADE, BranchSpec, PartSpec
 
 # What follows nearly every layer tells networks apart from no other.
 _UNSAID = ("batch-norm", "relu", "hard-swish")
@@ -35,7 +35,7 @@ class ShownExit:
     name: str
     share: float
     branch: BranchSpec | None = None
-    threshold: float | None = None
+    threshold: float | Sequence[float | None] | None = None
 
 
 def shown_exits(row: Mapping[str, Any]) -> list[ShownExit]:
@@ -79,6 +79,27 @@ def exits_text(row: Mapping[str, Any]) -> str:
 def shares_text(row: Mapping[str, Any]) -> str:
     """Return the exit shares in percent, the final exit last: ``95/5``."""
     return MISSING if row["static"] else "/".join(percent_share(exit_.share) for exit_ in shown_exits(row))
+
+
+def threshold_text(threshold: float | Sequence[float | None]) -> str:
+    """Return what a confidence is compared with: a number, or the range of the numbers of all classes."""
+    if isinstance(threshold, float | int):
+        return "always" if threshold <= 0 else f"≥ {threshold:.3f}"
+    known = [one for one in threshold if one is not None]
+    if not known:
+        return "never"
+    never = f", {len(threshold) - len(known)} classes never" if len(known) < len(threshold) else ""
+    return f"≥ {min(known):.3f} to {max(known):.3f} by class{never}"
+
+
+def settings_text(row: Mapping[str, Any]) -> str:
+    """Return how a network was trained and decides: ``cgt-soft tau=0.5, patience``."""
+    if row["static"]:
+        return MISSING
+    chosen = [f"{key.rsplit('.', 1)[-1]}={value}" for key, value in (row.get("options") or {}).items()]
+    cascade = row.get("cascade") or NO_CASCADE
+    words = [f"cascade={cascade}"] if cascade != NO_CASCADE else []
+    return f"{' '.join([str(row['regime']), *chosen, *words])}, {row['confidence']}"
 
 
 def percent_share(share: float) -> str:

@@ -12,7 +12,16 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from aebnas.backbones.cut import SegmentedBackbone
 from aebnas.costs.macs import segment_macs
-from aebnas.report.describe import FINAL, ShownExit, branch_parts, number, percent, shorten, shown_exits
+from aebnas.report.describe import (
+    FINAL,
+    ShownExit,
+    branch_parts,
+    number,
+    percent,
+    shorten,
+    shown_exits,
+    threshold_text,
+)
 from aebnas.report.style import BLUE, GREEN, GREY, SKY, SMALL, TEXT, TITLE, new_figure
 
 # Inches.
@@ -118,11 +127,8 @@ def _branch(axes: Axes, exit_: ShownExit, center: float, top: float, confidence:
     axes.text(center, box_top - height / 2, lines, ha="center", va="center", fontsize=TEXT, linespacing=1.25)
     tip = box_top - height - 0.75
     _arrow(axes, (center, box_top - height), (center, tip), exit_.share, color=GREEN)
-    rule = (
-        "always"
-        if exit_.threshold is None or exit_.threshold <= 0
-        else f"if {_short(confidence)}\n≥ {exit_.threshold:.3f}"
-    )
+    said = "always" if exit_.threshold is None else threshold_text(exit_.threshold).replace(" by class", "\nby class")
+    rule = said if said == "always" else f"if {_short(confidence)}\n{said}"
     axes.text(center + 0.12, (box_top - height + tip) / 2, rule, va="center", fontsize=TEXT)
     axes.text(
         center, tip - 0.04, f"{100 * exit_.share:.1f} % leave", ha="center", va="top", fontsize=TEXT, weight="bold"

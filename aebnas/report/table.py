@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aebnas.costs.kinds import COSTS, LATENCY, MACS, CostKind
-from aebnas.report.describe import exits_text, number, percent, shares_text, times
+from aebnas.report.describe import exits_text, number, percent, settings_text, shares_text, times
 from aebnas.report.front import Front, Row, thin
 from aebnas.run import Run, as_csv, plain
 
@@ -38,6 +38,8 @@ def columns(front: Front) -> list[tuple[str, Cell]]:
     shown = [(heading, cell) for heading, column, cell in every if front.knows(column)]
     if len({row.get("precision") for row in front.rows}) > 1:
         shown.insert(1, ("precision", lambda row: str(row.get("precision"))))
+    if len({settings_text(row) for row in front.early}) > 1:
+        shown.insert(1, ("training, confidence", settings_text))
     return [("id", lambda row: f"{PICK_MARK} {row['id']}" if row is front.pick else f"  {row['id']}"), *shown]
 
 
@@ -131,7 +133,11 @@ def front_table(run: Run, *, limit: int = 12) -> Table:
     )
     for heading, _ in shown:
         # Only the exits may be folded: a number over two lines would be unreadable.
-        kind = {"id": {"no_wrap": True}, "exits": {"overflow": "fold", "min_width": 18}}
+        kind = {
+            "id": {"no_wrap": True},
+            "exits": {"overflow": "fold", "min_width": 18},
+            "training, confidence": {"overflow": "fold", "min_width": 14},
+        }
         table.add_column(heading, **kind.get(heading, {"justify": "right", "no_wrap": True}))  # type: ignore[arg-type]
     for title, rows in sections(front, limit):
         table.add_section()

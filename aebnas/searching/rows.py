@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aebnas.branches.spec import FP32, BranchSpec, NetworkSpec
+from aebnas.branches.spec import FP32, NO_CASCADE, BranchSpec, NetworkSpec
 from aebnas.costs.kinds import KINDS
 from aebnas.costs.model import CostModel
 from aebnas.exits.curve import OperatingPoint
@@ -30,6 +30,8 @@ def point_row(evaluation: Evaluation, index: int, point: OperatingPoint) -> Row:
         "exits": [branch.to_json() for branch in evaluation.spec.branches],
         "regime": evaluation.spec.regime,
         "confidence": evaluation.spec.confidence,
+        "cascade": evaluation.spec.cascade,
+        "options": dict(evaluation.spec.options),
         "precision": evaluation.spec.precision,
         "thresholds": list(point.thresholds),
         "exit_shares": list(point.exit_shares),
@@ -57,6 +59,8 @@ def static_row(
         "exits": [branch.to_json() for branch in exits],
         "regime": None,
         "confidence": None,
+        "cascade": NO_CASCADE,
+        "options": {},
         "precision": precision,
         "thresholds": [],
         "exit_shares": [1.0],
