@@ -17,9 +17,9 @@ FLOORS = [
     {"errors", "files", "registry", "settings", "resources", "progress", "console"},
     {"data", "backbones", "branches", "exits", "devices"},
     {"spaces", "network", "costs"},
-    {"experiment", "training", "export"},
+    {"experiment", "experiment_compare", "training", "export"},
     {"run_folder", "store", "rebuild", "prepare", "run"},
-    {"searching", "report"},
+    {"searching", "comparing", "report"},
     {"cli_device"},
     {"cli"},
 ]
@@ -27,7 +27,13 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # The single files of these floors lean on each other, in no circles. Elsewhere neighbours know nothing of each other,
 # but for these: an experiment holds the settings of its training, a report reads the study that a search wrote.
 LEANING = (0, 4)
-SIDEWAYS = {("experiment", "training"), ("report", "searching")}
+SIDEWAYS = {
+    ("experiment", "training"),
+    ("experiment", "experiment_compare"),
+    ("report", "searching"),
+    ("comparing", "searching"),
+    ("report", "comparing"),
+}
 NO_TORCH = ["devices", "export/session.py", "export/evaluate.py", "exits"]
 HEAVY = {"torch", "thop", "optuna", "onnx", "onnxruntime", "pandas", "matplotlib", "sklearn", "numpy"}
 

@@ -1,0 +1,1 @@
+"""Training methods beside each other: the same network, data and epochs, over several seeds."""
