@@ -21,6 +21,7 @@ from aebnas.data.splits import DataBundle
 from aebnas.devices.profile import Limits
 from aebnas.errors import ExperimentError
 from aebnas.exits.confidence import CONFIDENCES
+from aebnas.experiment_compare import CompareSettings
 from aebnas.registry import Registry, unknown_name
 from aebnas.resources import resource_folder
 from aebnas.settings import Settings, parse_settings, read_yaml
@@ -144,6 +145,7 @@ class Experiment(Settings):
         default="none", description="what a branch hears of the exit before it: none, inputs, ensemble or both"
     )
     search: SearchSettings = SearchSettings()
+    compare: CompareSettings = CompareSettings()
     device: str = Field(default="local", description="a packaged hardware profile or the path of one")
     accelerator: str = Field(default="auto", description="what to train on: auto, cpu, cuda, mps")
     cache_gib: float = Field(default=6.0, ge=0, description="disk for features of the frozen backbone")

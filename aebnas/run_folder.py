@@ -33,7 +33,8 @@ FREE_KEYS = (
     ("data", "data_dir"),
     ("backbone", "checkpoint"),
 )
-FREE_TOP = ("accelerator", "cache_gib", "name", "space", "device")
+# A comparison is no part of a search.
+FREE_TOP = ("compare", "accelerator", "cache_gib", "name", "space", "device")
 LOCK_FILES = ("run.lock", "run.pid")
 
 

@@ -46,6 +46,7 @@ from aebnas.searching.costing import TIMED_IMAGES, calibration_networks
 from aebnas.searching.timer import DeviceTimer, exporter
 from aebnas.spaces.definition import load_space
 from aebnas.spaces.genome import Genome, build_genome
+from aebnas.spaces.network_genes import NetworkGenes
 
 BACKBONES = {"resnet": {"depth": 20, "width": 16}, "inverted-residual": {}}
 POINTS, CLASSES, NETWORKS, IMAGES, REPEATS = 9, 10, 40, 200, 5
@@ -173,7 +174,7 @@ def compare(name: str, profile: HardwareProfile, images: NDArray[np.float32], co
     start = time.perf_counter()
     backbone = cut(name)
     space = load_space("compact")
-    genome = build_genome(space, backbone.attach_points, CLASSES, regime="disjoint", confidence=CONFIDENCE)
+    genome = build_genome(space, backbone.attach_points, CLASSES, NetworkGenes("disjoint", CONFIDENCE))
     confidence = build_confidence(CONFIDENCE)
     gate = Gate(confidence)
     # The overhead is fitted on other networks and on other images than those that are predicted.

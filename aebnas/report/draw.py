@@ -18,6 +18,7 @@ from aebnas.report.prepared import prepared_if_known
 from aebnas.report.shares import shares_figure
 from aebnas.report.style import save
 from aebnas.run import Run
+from aebnas.searching.genes import network_genes
 from aebnas.spaces.genome import build_genome
 
 logger = logging.getLogger(__name__)
@@ -67,7 +68,6 @@ def _gene_points(run: Run, backbone: SegmentedBackbone | None) -> list[str]:
         run.folder.space(),
         backbone.attach_points,
         backbone.num_classes,
-        regime=run.experiment.regime.name,
-        confidence=run.experiment.confidence,
+        network_genes(run.experiment, run.folder.profile().precisions),
     )
     return [point.name for point in genome.points]

@@ -74,7 +74,7 @@ def cost_models(
     if target is not None:
         target.use_yardstick(block_bytes(exporter(gate)(Block(tuple(segments), prepared.backbone.input_shape))))
     models = {}
-    for precision in dict.fromkeys([FP32, *genome.precisions]):
+    for precision in dict.fromkeys([FP32, *genome.network.precisions]):
         export = exporter(gate)
         if precision != FP32:
             export = timed_exporter(deployed_backbone(prepared, precision, folder), list(segments), gate)
@@ -96,10 +96,9 @@ def calibration_networks(genome: Genome) -> list[tuple[BranchSpec, ...]]:
     exits, with one and with two, so that what an exit takes can be told from what lies between exits.
     """
     found: dict[tuple[str, ...], tuple[BranchSpec, ...]] = {}
-    for number, genes in enumerate(starting_points(genome)):
-        branches = genome.decode(genes).branches
-        if not branches:
-            continue
+    # The same branches come once for every setting that networks may choose.
+    shapes = dict.fromkeys(genome.decode(genes).branches for genes in starting_points(genome))
+    for number, branches in enumerate(branches for branches in shapes if branches):
         one, other = number % len(branches), (number + 1) % len(branches)
         for chosen in (range(len(branches)), {one}, {one, other}):
             network = tuple(branches[place] for place in sorted(chosen))

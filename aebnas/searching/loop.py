@@ -35,8 +35,6 @@ class Archive:
     backbone: StaticPoint
     cost: str
     limits: CostLimits
-    regime: str
-    confidence: str
     converted: Mapping[str, StaticPoint] = field(default_factory=dict)
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
     _points: list[tuple[float, float]] = field(default_factory=list)
@@ -104,8 +102,6 @@ def run_trials(
         evaluator.backbone,
         settings.cost_objectives[0],
         limits,
-        genome.regime,
-        genome.confidence,
         evaluator.converted_backbones,
     )
     for evaluation in _seen(study, evaluator):

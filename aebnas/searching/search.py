@@ -28,6 +28,7 @@ from aebnas.searching.costing import check_known, check_sensor, cost_models, lat
 from aebnas.searching.evaluator import Evaluator
 from aebnas.searching.feasible import hopeless
 from aebnas.searching.finalists import choose_finalists, eligible_rows, finalist_rows, retrain
+from aebnas.searching.genes import network_genes
 from aebnas.searching.loop import Archive, run_trials
 from aebnas.searching.rows import Row, front_rows, network_key, with_interval
 from aebnas.searching.statics import backbone_rows, retrain_truncated, truncated_rows
@@ -106,9 +107,7 @@ class _Search:
             self.space,
             prepared.backbone.attach_points,
             prepared.data.num_classes,
-            regime=experiment.regime.name,
-            confidence=experiment.confidence,
-            precisions=self.profile.precisions,
+            network_genes(experiment, self.profile.precisions),
         )
         costs = cost_models(experiment, prepared, folder, genome, self.target, progress)
         check_known(experiment, self.limits, costs[FP32], self.profile)

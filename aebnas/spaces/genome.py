@@ -14,13 +14,13 @@ import numpy as np
 
 from aebnas.backbones.cut import AttachPoint
 from aebnas.branches.build import fits
-from aebnas.branches.spec import FP32, BranchSpec, NetworkSpec, PartSpec
+from aebnas.branches.spec import BranchSpec, NetworkSpec, PartSpec
 from aebnas.errors import SpaceError
 from aebnas.spaces.definition import NONE, SpaceDefinition
+from aebnas.spaces.network_genes import NetworkGenes
 
 logger = logging.getLogger(__name__)
 ON, OFF = "on", "off"
-PRECISION = "precision"
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Genome:
 
     Args:
         genes: Name -> choices, in the order they are sampled.
-        precisions: Those that a network may have; the gene of that name chooses where there are several.
+        network: What is chosen of whole networks.
     """
 
     genes: Mapping[str, tuple[str, ...]]
@@ -40,9 +40,7 @@ class Genome:
     heads: Mapping[str, PartSpec]
     starts: tuple[tuple[str, ...], ...]
     num_classes: int
-    regime: str
-    confidence: str
-    precisions: tuple[str, ...] = (FP32,)
+    network: NetworkGenes
 
     def decode(self, values: Mapping[str, str]) -> NetworkSpec:
         """Turn gene values into a network; genes without effect are dropped.
@@ -55,8 +53,7 @@ class Genome:
             for number, point in enumerate(self.points)
             if values[f"exit{number}"] == ON
         ]
-        precision = values.get(PRECISION, self.precisions[0])
-        return NetworkSpec(tuple(branches[: self.max_exits]), self.regime, self.confidence, precision)
+        return self.network.network(branches[: self.max_exits], values)
 
     def _branch(self, number: int, point: AttachPoint, values: Mapping[str, str]) -> BranchSpec:
         head = self.heads[values[f"exit{number}_head"]]
@@ -72,15 +69,9 @@ def build_genome(
     space: SpaceDefinition,
     points: Sequence[AttachPoint],
     num_classes: int,
-    *,
-    regime: str,
-    confidence: str,
-    precisions: Sequence[str] = (FP32,),
+    network: NetworkGenes,
 ) -> Genome:
     """Lay out the genes for ``points``; choices that cannot fit an attach point are not among its genes' values.
-
-    Args:
-        precisions: Those that the device profile allows; several of them are a gene.
 
     Raises:
         SpaceError: no head of the space fits any attach point.
@@ -105,8 +96,7 @@ def build_genome(
         usable.append(point)
     if not usable:
         raise SpaceError("no head of the search space fits any attach point: choose another space or attach.modules")
-    if len(precisions) > 1:
-        genes[PRECISION] = tuple(precisions)
+    genes |= network.genes
     return Genome(
         genes,
         tuple(usable),
@@ -116,9 +106,7 @@ def build_genome(
         heads,
         tuple(map(tuple, space.starts)),
         num_classes,
-        regime,
-        confidence,
-        tuple(precisions),
+        network,
     )
 
 
@@ -126,15 +114,12 @@ def starting_points(genome: Genome) -> list[dict[str, str]]:
     """Return genes to begin with: bare heads, then every start of the space, each at points spread over the backbone.
 
     Thresholds are tuned for every on/off mask of a network's branches, so a network with as many branches as are
-    allowed says what each of them is worth. Each is tried in every precision, for which it is trained only once.
+    allowed says what each of them is worth. Each is tried with every value of the genes of whole networks, one gene at
+    a time; in another precision or with another confidence it need not be trained again.
     """
     spread = np.linspace(0, len(genome.points) - 1, min(genome.max_exits, len(genome.points))).round()
     shapes = [_start(genome, shape, set(spread.astype(int).tolist())) for shape in ((), *genome.starts)]
-    return [values | chosen for values in shapes for chosen in _choices_of_precision(genome)]
-
-
-def _choices_of_precision(genome: Genome) -> list[dict[str, str]]:
-    return [{PRECISION: name} for name in genome.genes.get(PRECISION, ())] or [{}]
+    return [values | chosen for values in shapes for chosen in genome.network.variations()]
 
 
 def _start(genome: Genome, shape: Sequence[str], on: set[int]) -> dict[str, str]:

@@ -36,8 +36,6 @@ def archive():
             StaticPoint(0.9, {"macs": 100.0, "latency_ms": 1.0}),
             cost,
             CostLimits(limits or {}),
-            "disjoint",
-            "max-probability",
         )
         for each in evaluations:
             made.add(each)

@@ -24,6 +24,7 @@ from aebnas.searching.costing import (
 )
 from aebnas.spaces.definition import load_space
 from aebnas.spaces.genome import build_genome
+from aebnas.spaces.network_genes import NetworkGenes
 
 HERE = HardwareProfile(name="here", description="", connection="local")
 NOWHERE = HardwareProfile(name="nowhere", description="")
@@ -33,7 +34,7 @@ NOWHERE = HardwareProfile(name="nowhere", description="")
 def genome(prepared):
     space = load_space("digits")
     points = prepared.backbone.attach_points
-    return build_genome(space, points, 4, regime="disjoint", confidence="max-probability")
+    return build_genome(space, points, 4, NetworkGenes("disjoint", "max-probability"))
 
 
 def test_the_overhead_is_fitted_on_networks_of_one_two_and_all_exits(genome):

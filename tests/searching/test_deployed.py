@@ -316,7 +316,7 @@ def test_every_backbone_is_a_row_and_stands_in_the_way_of_the_front(open_evaluat
     evaluator = open_evaluator()
     converted = evaluator.converted_backbones
     assert list(converted) == ["fp16", "int8"]
-    made = Archive(evaluator.backbone, "macs", CostLimits({}), "disjoint", "max-probability", converted)
+    made = Archive(evaluator.backbone, "macs", CostLimits({}), converted)
     assert made.statics() == [evaluator.backbone, converted["fp16"], converted["int8"]]
     rows = backbone_rows(made)
     assert [(row["id"], row["precision"]) for row in rows] == [

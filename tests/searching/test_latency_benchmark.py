@@ -36,7 +36,7 @@ def test_errors_are_those_of_the_predictions(setting):
 def test_random_networks_are_different_ones_with_one_to_four_exits():
     backbone = latency.cut("resnet")
     space = latency.load_space("compact")
-    genome = latency.build_genome(space, backbone.attach_points, 10, regime="disjoint", confidence="margin")
+    genome = latency.build_genome(space, backbone.attach_points, 10, latency.NetworkGenes("disjoint", "margin"))
     specs = latency.random_specs(genome, 30)
     assert len({spec.key for spec in specs}) == 30
     assert {len(spec.branches) for spec in specs} == {1, 2, 3, 4}

@@ -27,7 +27,7 @@ def test_the_front_is_what_neither_points_nor_static_networks_dominate(
     evaluation, dominated, costs, curves, truncated, backbone
 ):
     static, *cut = (StaticPoint(a, {"macs": float(m), "latency_ms": float(ms)}) for a, m, ms in (backbone, *truncated))
-    made = Archive(static, costs[0], CostLimits({}), "disjoint", "max-probability")
+    made = Archive(static, costs[0], CostLimits({}))
     for number, curve in enumerate(curves):
         made.add(evaluation(curve, attach=f"point{number}", truncated=cut if number == 0 else ()))
     position = {"macs": 1, "latency_ms": 2}

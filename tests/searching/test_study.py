@@ -15,12 +15,13 @@ from aebnas.run_folder import RunFolder
 from aebnas.searching.study import SPEC, begin, finished, make_sampler, open_study, sample
 from aebnas.spaces.definition import load_space
 from aebnas.spaces.genome import build_genome
+from aebnas.spaces.network_genes import NetworkGenes
 
 
 @pytest.fixture
 def genome(prepared, toy_experiment):
     space = load_space(toy_experiment().space)
-    return build_genome(space, prepared.backbone.attach_points, 4, regime="disjoint", confidence="margin")
+    return build_genome(space, prepared.backbone.attach_points, 4, NetworkGenes("disjoint", "margin"))
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from aebnas.branches.spec import BranchSpec, PartSpec
 from aebnas.errors import SpaceError
 from aebnas.spaces.definition import SpaceDefinition, load_space, space_names
 from aebnas.spaces.genome import Genome, build_genome, starting_points
+from aebnas.spaces.network_genes import NetworkGenes
 
 CLASSES = 3
 # From roomy to a single pixel, odd and oblong: what backbones leave of 28x28, 8x8 and 224x160 images.
@@ -29,7 +30,7 @@ def points(shapes) -> list[AttachPoint]:
 
 
 def genome_of(space: SpaceDefinition, shapes) -> Genome:
-    return build_genome(space, points(shapes), CLASSES, regime="joint", confidence="margin")
+    return build_genome(space, points(shapes), CLASSES, NetworkGenes("joint", "margin"))
 
 
 @cache
@@ -86,9 +87,8 @@ def test_different_networks_have_different_keys(data, genome):
 
 def of_precisions(*precisions: str) -> Genome:
     shapes = BACKBONES["digits"]
-    return build_genome(
-        load_space("digits"), points(shapes), CLASSES, regime="joint", confidence="margin", precisions=precisions
-    )
+    network = NetworkGenes("joint", "margin", precisions=precisions)
+    return build_genome(load_space("digits"), points(shapes), CLASSES, network)
 
 
 def test_several_precisions_are_a_gene():
