@@ -28,10 +28,14 @@ def quantile_grid(confidence: NDArray[np.floating[Any]], size: int) -> Grid:
     distinct = np.unique(values)
     chosen = distinct if len(distinct) <= size else _spread(values, size)
     below = np.searchsorted(distinct, chosen) - 1
-    middle = ((distinct[below].astype(np.float64) + chosen) / 2).astype(np.float32)
+    return np.where(below < 0, np.minimum(chosen, np.float32(0)), midway(distinct[below], chosen)).astype(np.float32)
+
+
+def midway(lower: Grid, upper: Grid) -> Grid:
+    """Return float32 thresholds that ``upper`` reaches and ``lower``, which is below it, does not: their middles."""
+    middle = ((lower.astype(np.float64) + upper) / 2).astype(np.float32)
     # Between neighbouring floats the midpoint may round down to the lower one, which must not leave.
-    thresholds = np.where(middle > distinct[below], middle, chosen)
-    return np.where(below < 0, np.minimum(chosen, np.float32(0)), thresholds).astype(np.float32)
+    return np.where(middle > lower, middle, upper)
 
 
 def checked_grids(grids: Sequence[NDArray[Any]], branches: int) -> list[Grid]:

@@ -1,0 +1,134 @@
+"""Thresholds per predicted class, from the precision that each class must keep (CalexNet, arXiv 2509.08318)."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aebnas.exits.grids import midway
+
+Floats = NDArray[np.float64]
+Rows = NDArray[np.intp]
+
+# With fewer samples a precision says too little to let a class leave.
+MIN_SAMPLES = 30
+
+
+def class_thresholds(
+    confidence: NDArray[np.floating[Any]],
+    predicted: NDArray[np.integer[Any]],
+    truth: NDArray[np.integer[Any]],
+    floors: NDArray[np.floating[Any]],
+    *,
+    min_samples: int = MIN_SAMPLES,
+) -> NDArray[np.float32]:
+    """Return the threshold (C,) float32 of each predicted class; inf = that class never leaves.
+
+    Of the samples predicted as a class, by falling confidence, as many leave as possible with a precision of at least
+    the class's floor, but at least ``min_samples``. Equal confidences stay together. A threshold lies midway between
+    the last confidence that leaves and the next one, so that rounding in another runtime moves no sample across it; it
+    is at most 0 where all leave. CalexNet's "class precision margin" in our variant.
+
+    Args:
+        confidence: Of one exit, (N,), compared in float32; what is not finite is left out.
+        predicted: Labels (N,) of that exit, 0 to C-1.
+        truth: The right labels (N,).
+        floors: Least precision of each class, (C,); one that is not a number is never reached.
+        min_samples: Least number of samples that a precision is trusted with.
+
+    Raises:
+        ValueError: the arrays do not fit each other.
+    """
+    return ClassRanking(confidence, predicted, truth, len(floors)).thresholds(floors, min_samples=min_samples)
+
+
+class ClassRanking:
+    """The samples of one exit by predicted class and falling confidence, sorted once for many floors.
+
+    Args:
+        confidence: (N,), compared in float32; what is not finite is left out.
+        predicted: Labels (N,) of the exit, 0 to classes-1.
+        truth: The right labels (N,).
+        classes: Number C of classes.
+
+    Raises:
+        ValueError: the arrays do not fit each other.
+    """
+
+    def __init__(
+        self,
+        confidence: NDArray[np.floating[Any]],
+        predicted: NDArray[np.integer[Any]],
+        truth: NDArray[np.integer[Any]],
+        classes: int,
+    ) -> None:
+        sure = np.asarray(confidence, dtype=np.float32)
+        if sure.ndim != 1 or predicted.shape != sure.shape or truth.shape != sure.shape:
+            raise ValueError(
+                f"confidence {sure.shape}, predicted {predicted.shape} and truth {truth.shape} must all be (N,)"
+            )
+        if len(predicted) and not 0 <= predicted.min() <= predicted.max() < classes:
+            raise ValueError(f"predicted labels must lie between 0 and {classes - 1}")
+        rows = np.flatnonzero(np.isfinite(sure))
+        self._rows: Rows = rows[np.lexsort((-sure[rows], predicted[rows]))]
+        self._sure, self._class = sure[self._rows], predicted[self._rows]
+        self._right = (predicted == truth)[self._rows]
+        self._samples, self._classes = len(sure), classes
+
+    def thresholds(
+        self,
+        floors: NDArray[np.floating[Any]],
+        alive: NDArray[np.bool_] | None = None,
+        *,
+        min_samples: int = MIN_SAMPLES,
+    ) -> NDArray[np.float32]:
+        """Return the thresholds (C,) of ``class_thresholds`` from the samples that are ``alive`` (N,), None = all."""
+        kept = slice(None) if alive is None else alive[self._rows]
+        sure, class_ = self._sure[kept], self._class[kept]
+        chosen = np.full(self._classes, np.inf, dtype=np.float32)
+        if not len(sure):
+            return chosen
+        same, precision, trusted = _running(sure, class_, self._right[kept], min_samples)
+        last = np.flatnonzero(trusted & (precision >= np.asarray(floors, dtype=np.float64)[class_]))
+        # Of several values for one index the last is assigned: that with the lowest confidence.
+        below = np.minimum(last + 1, len(sure) - 1)
+        cut = np.where(same[last], midway(sure[below], sure[last]), np.minimum(sure[last], np.float32(0)))
+        chosen[class_[last]] = cut
+        return chosen
+
+    def margins(self, precisions: Floats, *, min_samples: int = MIN_SAMPLES) -> Floats:
+        """Return the smallest margin m (N,) float64 at which each sample leaves, if all are alive; inf = at none.
+
+        It leaves where the floors are (1 - m) * ``precisions`` (C,), which are above 0; below 0 = better than these.
+        """
+        found = np.full(self._samples, np.inf)
+        if not len(self._rows):
+            return found
+        same, precision, trusted = _running(self._sure, self._class, self._right, min_samples)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            needed = 1 - precision / precisions[self._class]
+        needed = np.where(trusted & np.isfinite(needed), needed, np.inf)
+        starts = np.flatnonzero(~np.insert(same[:-1], 0, False))
+        for start, end in itertools.pairwise([*starts.tolist(), len(same)]):
+            own = slice(start, end)
+            # A sample leaves with the first threshold at or below its confidence that reaches the bar.
+            found[self._rows[own]] = np.minimum.accumulate(needed[own][::-1])[::-1]
+        return found
+
+
+def _running(
+    sure: NDArray[np.float32], class_: NDArray[np.integer[Any]], right: NDArray[np.bool_], min_samples: int
+) -> tuple[NDArray[np.bool_], Floats, NDArray[np.bool_]]:
+    """Return, along sorted samples, whether the next is of the same class, the class's precision so far, and whether
+    a threshold may lie behind the sample: enough samples, and no other of the same confidence after it."""
+    places = np.arange(len(sure))
+    same = np.append(class_[1:] == class_[:-1], False)
+    starts = np.maximum.accumulate(np.where(np.insert(same[:-1], 0, False), 0, places))
+    hits = np.cumsum(right)
+    seen = places - starts + 1
+    precision = (hits - (hits - right)[starts]) / seen
+    tied = same & (np.append(sure[1:], np.nan) == sure)
+    return same, precision, (seen >= min_samples) & ~tied
