@@ -38,8 +38,8 @@ from aebnas.devices.device import Device, Job
 from aebnas.devices.profile import HardwareProfile, load_profile
 from aebnas.errors import DataError
 from aebnas.exits.confidence import build_confidence
+from aebnas.exits.decision import Decider
 from aebnas.export.blocks import block_bytes
-from aebnas.export.gate import Gate
 from aebnas.export.single_file import Stage, assemble
 from aebnas.network import EarlyExitNetwork
 from aebnas.searching.costing import TIMED_IMAGES, calibration_networks
@@ -142,7 +142,7 @@ class Builder:
     def __init__(self, backbone: SegmentedBackbone, images: NDArray[np.float32]) -> None:
         self._backbone, self._images = backbone, torch.from_numpy(images)
         self._confidence = build_confidence(CONFIDENCE)
-        self._export = exporter(Gate(self._confidence))
+        self._export = exporter(Decider(self._confidence))
         self._made: dict[tuple[int, int, bool], onnx.ModelProto] = {}
         self._draw = np.random.default_rng(0)
 
@@ -176,15 +176,15 @@ def compare(name: str, profile: HardwareProfile, images: NDArray[np.float32], co
     space = load_space("compact")
     genome = build_genome(space, backbone.attach_points, CLASSES, NetworkGenes("disjoint", CONFIDENCE))
     confidence = build_confidence(CONFIDENCE)
-    gate = Gate(confidence)
+    decider = Decider(confidence)
     # The overhead is fitted on other networks and on other images than those that are predicted.
     fitted_on, images = torch.from_numpy(images[:TIMED_IMAGES]), images[TIMED_IMAGES:]
     builder = Builder(backbone, images)
     candidates = [builder.candidate(spec) for spec in random_specs(genome, count)]
-    whole = block_bytes(exporter(gate)(Block(tuple(backbone.segments), backbone.input_shape)))
+    whole = block_bytes(exporter(decider)(Block(tuple(backbone.segments), backbone.input_shape)))
     with Device(profile) as device:
         device.use_yardstick(whole)
-        timer = DeviceTimer(device, backbone.input_shape, exporter(gate), confidence=confidence, images=fitted_on)
+        timer = DeviceTimer(device, backbone.input_shape, exporter(decider), confidence=confidence, images=fitted_on)
         costs = CostModel(backbone, timer, calibration_networks(genome))
         # Blocks that the calibration did not need, network by network, as a search comes to them.
         for candidate in candidates:
@@ -204,7 +204,7 @@ def compare(name: str, profile: HardwareProfile, images: NDArray[np.float32], co
             base_us=1e3 * costs.overhead.base_ms,
             scale=costs.overhead.scale,
             if_us=1e3 * costs.overhead.gate_ms,
-            gate_us=gate_us(device, backbone, gate),
+            gate_us=gate_us(device, backbone, decider),
             parts_us=1e3 * float(np.mean(measured_ms - sums_of_parts(costs, candidates, shares))),
             profile_ratio=profiled.inflation,
             noise_pct=device.noise_pct or 0.0,
@@ -249,9 +249,9 @@ def sums_of_parts(
     return np.array(sums)
 
 
-def gate_us(device: Device, backbone: SegmentedBackbone, gate: Gate) -> float:
+def gate_us(device: Device, backbone: SegmentedBackbone, decider: Decider) -> float:
     """Return what softmax, confidence and label add to a graph that ends in logits, in microseconds."""
-    export = exporter(gate)
+    export = exporter(decider)
     shape, parts = backbone.input_shape, tuple(backbone.segments)
     blocks = {"plain": Block(parts, shape), "gated": Block(parts, shape, gated=True)}
     took = device.measure({name: Job(block_bytes(export(block))) for name, block in blocks.items()})

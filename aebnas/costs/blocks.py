@@ -17,11 +17,16 @@ class Block:
         parts: The first takes one input, each other what the one before it gives.
         shape: Of that input, without the batch.
         gated: The last part gives logits, and the graph their label and confidence as well.
+        classes_before: Of an exit that stands behind another: the width of that one's logits. Its graph takes what that
+            exit hands on: the logits, if the last part is a cascaded branch, and the state of a stateful measure.
+        last: An exit behind which none stands, so that its graph hands no state on.
     """
 
     parts: tuple[nn.Module, ...]
     shape: tuple[int, ...]
     gated: bool = False
+    classes_before: int | None = None
+    last: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,11 @@ class Figures:
 
 class BlockTimer(Protocol):
     """Measures blocks on the target device; for one that cannot be reached from here, their sizes alone."""
+
+    @property
+    def stateful(self) -> bool:
+        """Whether exits hand a state on, so that one behind another is a graph other than it alone."""
+        ...
 
     def overhead_ms(self) -> float | None:
         """Return what starting any graph costs, in ms: part of every measured block. None: cannot be measured."""

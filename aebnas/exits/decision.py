@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 
+from aebnas.exits.answers import Answers, Said
 from aebnas.exits.confidence import Confidence
+from aebnas.exits.costs import Mask
 
 
 class Decider(nn.Module):
@@ -55,3 +58,26 @@ def decide(measure: Confidence, logits: Sequence[Tensor], mask: Sequence[bool] |
             labels.append(label)
             confidences.append(confidence)
     return torch.stack(labels), torch.stack(confidences)
+
+
+def answers_of(measure: Confidence, logits: Sequence[Tensor], truth: Tensor, *, prefixes: bool = False) -> Answers:
+    """Return what the exits of one network say, in whatever combination they run.
+
+    Args:
+        measure: How sure exits are.
+        logits: (N, C) of every branch and, last, of the final exit.
+        truth: The right labels (N,).
+        prefixes: Whether a branch can only be on when all before it are, as cascaded branches.
+    """
+    right, classes = truth.cpu().numpy(), int(logits[-1].shape[1])
+    if not measure.stateful:
+        # The final exit has a label, and nothing to compare its confidence with.
+        labels, confidences = (values.cpu().numpy() for values in decide(measure, logits))
+        return Answers.independent(confidences[:-1], labels, right, prefixes=prefixes, classes=classes)
+
+    @cache
+    def say(mask: Mask) -> Said:
+        labels, confidences = decide(measure, logits, mask)
+        return confidences[:-1].cpu().numpy(), labels.cpu().numpy()
+
+    return Answers(right, len(logits) - 1, say, depends=True, prefixes=prefixes, classes=classes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Protocol, TypeVar
@@ -21,7 +21,8 @@ from aebnas.branches.build import Branch
 from aebnas.devices.target.session import RUNTIME_ERRORS, open_session
 from aebnas.errors import BackboneError
 from aebnas.export.blocks import block_bytes, export_block, output_shape
-from aebnas.export.graphs import LOGITS, Grid, join, output_grid, set_output_shape
+from aebnas.export.graphs import Grid, join, output_grid, set_output_shape
+from aebnas.export.ports import LOGITS
 from aebnas.export.precision import INT8, convert
 from aebnas.files import digest
 
@@ -158,16 +159,24 @@ class BlockSession:
         self._session: ort.InferenceSession = _guarded(
             lambda: open_session(block_bytes(block), threads=torch.get_num_threads())
         )
-        self._input = block.graph.input[0].name
+        self.inputs = [given.name for given in block.graph.input]
+        self._outputs = [output.name for output in block.graph.output]
 
     def run(self, batch: Floats) -> Floats:
-        """Return the first output for ``batch``.
+        """Return the first output for ``batch``, the only input.
 
         Raises:
             BackboneError: onnxruntime cannot run the block.
         """
-        result: Floats = _guarded(lambda: self._session.run(None, {self._input: batch})[0])
-        return result
+        return self.outputs({self.inputs[0]: batch})[self._outputs[0]]
+
+    def outputs(self, inputs: Mapping[str, Floats]) -> dict[str, Floats]:
+        """Return all outputs by name.
+
+        Raises:
+            BackboneError: onnxruntime cannot run the block.
+        """
+        return dict(zip(self._outputs, _guarded(lambda: self._session.run(None, dict(inputs))), strict=True))
 
 
 def _guarded(run: Callable[[], T]) -> T:

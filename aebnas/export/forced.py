@@ -31,7 +31,9 @@ def forced(model: bytes, exit_: int, exits: int) -> bytes:
         name = threshold_name(number)
         if name not in found:
             raise RunError(f"the single file has no {name}, so it cannot be made to leave there: export it again")
-        value = np.array(_LEAVE if number == exit_ else _GO_ON, dtype=np.float32)
+        # One number, or one per predicted class.
+        shape = tuple(found[name].dims)
+        value = np.full(shape, _LEAVE if number == exit_ else _GO_ON, dtype=np.float32)
         found[name].CopyFrom(numpy_helper.from_array(value, name))
     return bytes(proto.SerializeToString(deterministic=True))
 

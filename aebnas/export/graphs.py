@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-LOGITS = "logits"
+from aebnas.export.ports import LOGITS
 
 
 class Grid(NamedTuple):
@@ -55,7 +55,7 @@ def join(blocks: Sequence[onnx.ModelProto], *, keep_inner: bool = False) -> onnx
     give, however many of them are joined.
 
     Args:
-        blocks: One input each.
+        blocks: What a block takes beside its first input becomes an input of the whole, under its own name.
         keep_inner: The outputs of all blocks are outputs, not only those of the last.
     """
     if len(blocks) == 1:
@@ -65,7 +65,9 @@ def join(blocks: Sequence[onnx.ModelProto], *, keep_inner: bool = False) -> onnx
     seam, outputs = blocks[0].graph.input[0].name, []
     for number, block in enumerate(blocks):
         last = number == len(blocks) - 1
-        names = {block.graph.input[0].name: seam}
+        first, *others = block.graph.input
+        graph.input.extend(others)
+        names = {first.name: seam} | {other.name: other.name for other in others}
         if last or keep_inner:
             names |= {output.name: output.name for output in block.graph.output}
         part = renamed(block.graph, f"part{number}/", names)
@@ -87,7 +89,8 @@ def join(blocks: Sequence[onnx.ModelProto], *, keep_inner: bool = False) -> onnx
 def split_gate(block: onnx.ModelProto) -> tuple[onnx.ModelProto, onnx.ModelProto | None]:
     """Take a gated exit apart: what computes the logits, and what makes label and confidence of them.
 
-    A block without gate comes back as it is, with None.
+    Each takes, beside its first input, those others of the exit's that it needs. A block without gate comes back as it
+    is, with None.
     """
     names = [output.name for output in block.graph.output]
     if LOGITS not in names or len(names) == 1:
@@ -95,9 +98,12 @@ def split_gate(block: onnx.ModelProto) -> tuple[onnx.ModelProto, onnx.ModelProto
     nodes = _with_one_name_for_logits(block.graph.node)
     logits = block.graph.output[names.index(LOGITS)]
     others = [output for output in block.graph.output if output.name != LOGITS]
+    source, *extra = block.graph.input
+    body = _needed(nodes, {LOGITS}, set())
+    gate = _needed(nodes, {output.name for output in others}, {LOGITS})
     return (
-        _part(block, _needed(nodes, {LOGITS}, set()), block.graph.input[0], [logits]),
-        _part(block, _needed(nodes, {output.name for output in others}, {LOGITS}), logits, others),
+        _part(block, body, [source, *_taken(body, extra)], [logits]),
+        _part(block, gate, [logits, *_taken(gate, extra)], others),
     )
 
 
@@ -198,13 +204,19 @@ def _needed(nodes: Iterable[onnx.NodeProto], outputs: set[str], inputs: set[str]
     return found[::-1]
 
 
+def _taken(nodes: Iterable[onnx.NodeProto], inputs: Iterable[onnx.ValueInfoProto]) -> list[onnx.ValueInfoProto]:
+    """Return those of ``inputs`` that ``nodes`` read."""
+    used, _ = _used(nodes)
+    return [given for given in inputs if given.name in used]
+
+
 def _part(
     block: onnx.ModelProto,
     nodes: Sequence[onnx.NodeProto],
-    source: onnx.ValueInfoProto,
+    inputs: Sequence[onnx.ValueInfoProto],
     outputs: Sequence[onnx.ValueInfoProto],
 ) -> onnx.ModelProto:
-    graph = helper.make_graph(nodes, block.graph.name, [source], outputs, initializer=block.graph.initializer)
+    graph = helper.make_graph(nodes, block.graph.name, inputs, outputs, initializer=block.graph.initializer)
     opsets = list(block.opset_import)
     return without_unused(helper.make_model(graph, ir_version=block.ir_version, opset_imports=opsets))
 

@@ -16,7 +16,8 @@ import onnxruntime as ort
 from onnxruntime import quantization
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from aebnas.export.graphs import LOGITS, Grid, without_unused
+from aebnas.export.graphs import Grid, without_unused
+from aebnas.export.ports import LOGITS
 
 # Samples that are run at once while ranges are collected: all their activations are in memory together.
 CALIBRATION_BATCH = 32

@@ -32,10 +32,11 @@ def branch_file(number: int) -> str:
 class Manifest:
     """The parts of ``manifest.json`` that running the network needs; ``values`` is all of it.
 
-    ``scale``, ``mean`` and ``std`` turn raw images into model inputs, per channel: (raw * scale - mean) / std.
+    A threshold is a number, or one per predicted class, None for one that never leaves there. ``scale``, ``mean`` and
+    ``std`` turn raw images into model inputs, per channel: (raw * scale - mean) / std.
     """
 
-    thresholds: tuple[float, ...]
+    thresholds: tuple[float | tuple[float | None, ...], ...]
     input_shape: tuple[int, ...]
     classes: tuple[str, ...]
     scale: float
@@ -73,11 +74,11 @@ def read_manifest(folder: Path) -> Manifest:
             raise RunError(
                 f"{path} has format {values['format']}, this aebnas reads {FORMAT}: export the network again"
             )
-        preprocessing = values["preprocessing"]
+        preprocessing, classes = values["preprocessing"], tuple(str(name) for name in values["classes"])
         manifest = Manifest(
-            thresholds=tuple(float(value) for value in values["thresholds"]),
+            thresholds=tuple(_threshold(value, len(classes)) for value in values["thresholds"]),
             input_shape=tuple(int(size) for size in values["input_shape"]),
-            classes=tuple(str(name) for name in values["classes"]),
+            classes=classes,
             scale=float(preprocessing["scale"]),
             mean=_floats(preprocessing["mean"]),
             std=_floats(preprocessing["std"]),
@@ -111,6 +112,14 @@ def read_model(folder: Path, name: str, manifest: Manifest) -> bytes:
     if digest(content) != manifest.files.get(name):
         raise RunError(f"{path} is damaged or belongs to another export: export the network again")
     return content
+
+
+def _threshold(value: Any, classes: int) -> float | tuple[float | None, ...]:
+    if not isinstance(value, list):
+        return float(value)
+    if len(value) != classes:
+        raise ValueError(f"{len(value)} thresholds for {classes} classes")
+    return tuple(None if one is None else float(one) for one in value)
 
 
 def _floats(values: Sequence[float]) -> tuple[float, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,19 @@ from torch import nn
 from aebnas.branches.spec import FP32
 from aebnas.errors import RunError
 from aebnas.exits.confidence import build_confidence
+from aebnas.exits.decision import Decider
 from aebnas.exits.policy import Policy
 from aebnas.export.blocks import OPSET, block_bytes, export_block, output_shape
-from aebnas.export.gate import GATED_OUTPUTS, Gate, GatedExit
-from aebnas.export.graphs import LOGITS, join, with_batch_of_one
+from aebnas.export.gate import Decision, export_decision, export_exit, hears
+from aebnas.export.graphs import join, with_batch_of_one
 from aebnas.export.manifest import BACKBONE, FORMAT, MANIFEST, SINGLE_FILE, branch_file, read_manifest, segment_file
+from aebnas.export.ports import LOGITS
 from aebnas.export.single_file import Stage, assemble
 from aebnas.files import digest, write_bytes, write_json
 
 Part = nn.Module | onnx.ModelProto
+# Of an exit that is on: one number, or one per predicted class.
+Threshold = float | tuple[float | None, ...]
 
 
 def export_network(
@@ -47,14 +52,15 @@ def export_network(
     """Write the network to ``out`` as one exiting file, as staged files for batches, and as the static backbone.
 
     A part is a module, which is written in fp32, or a block that is in its precision already: that is written as it
-    is, with a free batch or one of 1. Exits are numbered among those that are exported. The manifest is written last:
-    a folder without one, or whose manifest does not fit a model file, comes from an export that was interrupted.
+    is, with a free batch or one of 1. Cascaded branches have to be modules. Exits are numbered among those that are
+    exported. The manifest is written last: a folder without one, or whose manifest does not fit a model file, comes
+    from an export that was interrupted.
 
     Args:
         out: The folder, created when it is missing; an earlier export in it is replaced.
         segments: ``segments[k]`` leads from exit k-1's attach tensor (or the input) to exit k's; the last one ends in
-            the backbone's logits.
-        branches: ``branches[k]`` turns exit k's attach tensor into logits.
+            the backbone's logits, or in a branch, which may be a cascaded one.
+        branches: ``branches[k]`` turns exit k's attach tensor into logits; a cascaded one hears ``branches[k - 1]``.
         policy: Thresholds that are not None belong to ``branches``, in order.
         input_shape: One sample's shape, (C, H, W).
         classes: Class names, in the order of the logits.
@@ -81,16 +87,16 @@ def export_network(
             f"{len(branches)} branches need {len(branches) + 1} segments and {len(branches)} thresholds, "
             f"not {len(segments)} and {len(thresholds)}"
         )
-    gate = Gate(build_confidence(policy.confidence))
     shapes = [tuple(input_shape)]
     for segment in segments[:-1]:
         shapes.append(_output_shape(segment, shapes[-1]))
+    exits = _Exits(Decider(build_confidence(policy.confidence)), len(branches) + 1, len(classes))
     models = {
-        SINGLE_FILE: _single_file(segments, branches, gate, thresholds, shapes),
+        SINGLE_FILE: _single_file(segments, branches, exits, thresholds, shapes),
         BACKBONE: export_block(backbone or _in_a_row(segments), shapes[0], output_names=[LOGITS]),
         **{segment_file(k): _block(part, shapes[k]) for k, part in enumerate(segments[:-1])},
-        segment_file(len(branches)): _gated_block(segments[-1], shapes[-1], gate),
-        **{branch_file(k): _gated_block(part, shapes[k + 1], gate) for k, part in enumerate(branches)},
+        segment_file(len(branches)): exits.block(segments[-1], len(branches), shapes[-1]),
+        **{branch_file(k): exits.block(part, k, shapes[k + 1]) for k, part in enumerate(branches)},
     }
     contents = {name: block_bytes(model) for name, model in models.items()}
     _remove_earlier(out)
@@ -129,37 +135,46 @@ def update_costs(folder: Path, costs: Mapping[str, Any]) -> None:
     write_json(folder / MANIFEST, {**read_manifest(folder).values, "costs": dict(costs)})
 
 
+@dataclass(frozen=True)
+class _Exits:
+    """Writes exits with their decisions; what an exit takes and hands on depends on where it stands."""
+
+    decider: Decider
+    count: int
+    classes: int
+
+    def block(self, part: Part, number: int, shape: tuple[int, ...], *, dynamic_batch: bool = True) -> onnx.ModelProto:
+        decision = Decision(self.decider, first=number == 0, last=number == self.count - 1)
+        if isinstance(part, nn.Module):
+            if hears(part) and number == 0:
+                raise ValueError("a cascaded branch stands first: nothing was said before it")
+            return export_exit(part, decision, shape, self.classes, dynamic_batch=dynamic_batch)
+        joined = join([part, export_decision(decision, self.classes)], keep_inner=True)
+        return _block(joined, shape, dynamic_batch=dynamic_batch)
+
+
 def _single_file(
     segments: Sequence[Part],
     branches: Sequence[Part],
-    gate: Gate,
-    thresholds: Sequence[float],
+    exits: _Exits,
+    thresholds: Sequence[Threshold],
     shapes: Sequence[tuple[int, ...]],
 ) -> onnx.ModelProto:
     stages = [
         Stage(
             segment=_block(segment, shapes[k], dynamic_batch=False),
-            branch=_gated_block(branch, shapes[k + 1], gate, dynamic_batch=False),
+            branch=exits.block(branch, k, shapes[k + 1], dynamic_batch=False),
             threshold=threshold,
         )
         for k, (segment, branch, threshold) in enumerate(zip(segments, branches, thresholds, strict=False))
     ]
-    return assemble(stages, _gated_block(segments[-1], shapes[-1], gate, dynamic_batch=False))
+    return assemble(stages, exits.block(segments[-1], len(branches), shapes[-1], dynamic_batch=False))
 
 
 def _block(part: Part, shape: tuple[int, ...], *, dynamic_batch: bool = True) -> onnx.ModelProto:
     if isinstance(part, nn.Module):
         return export_block(part, shape, dynamic_batch=dynamic_batch)
     return part if dynamic_batch else with_batch_of_one(part)
-
-
-def _gated_block(part: Part, shape: tuple[int, ...], gate: Gate, *, dynamic_batch: bool = True) -> onnx.ModelProto:
-    if isinstance(part, nn.Module):
-        exit_ = GatedExit(part, gate)
-        return export_block(exit_, shape, output_names=GATED_OUTPUTS, dynamic_batch=dynamic_batch)
-    classes = (part.graph.output[0].type.tensor_type.shape.dim[1].dim_value,)
-    decision = export_block(gate, classes, output_names=GATED_OUTPUTS[1:])
-    return _block(join([part, decision], keep_inner=True), shape, dynamic_batch=dynamic_batch)
 
 
 def _in_a_row(segments: Sequence[Part]) -> nn.Module:

@@ -35,11 +35,13 @@ def convert(
         grid: For int8: the grid that the input lies on already, as the block before leaves it.
 
     Raises:
-        BackboneError: the block cannot be converted.
+        BackboneError: the block cannot be converted, or is a cascaded branch.
     """
     if precision == FP32:
         return block
     body, gate = split_gate(block)
+    if len(body.graph.input) > 1:
+        raise refuse_cascade(precision)
     try:
         made = _fp16(body) if precision == FP16 else _int8(body, calibration, grid)
     except Exception as error:  # the tools raise anything on a graph that they did not expect
@@ -63,6 +65,13 @@ def convert_for_timing(block: onnx.ModelProto, precision: str, grid: Grid | None
     """
     shape = (_TIMING_SAMPLES, *sample_shape(block))
     return convert(block, precision, np.random.default_rng(0).standard_normal(shape, dtype=np.float32), grid=grid)
+
+
+def refuse_cascade(precision: str) -> BackboneError:
+    """Return the error for a cascaded branch that is to run in ``precision``, which is not fp32."""
+    return BackboneError(
+        f"cascaded branches run in fp32 only: leave {precision} out of the device's precision, or set cascade to none"
+    )
 
 
 def _int8(block: onnx.ModelProto, calibration: npt.NDArray[np.float32] | None, grid: Grid | None) -> onnx.ModelProto:

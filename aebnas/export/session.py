@@ -11,6 +11,7 @@ import onnxruntime as ort
 
 from aebnas.devices.target.session import RUNTIME_ERRORS, ProviderRefused, open_session
 from aebnas.errors import InputError, ProfileError, RunError
+from aebnas.exits.bars import leaves
 from aebnas.export.manifest import (
     BACKBONE,
     SINGLE_FILE,
@@ -19,9 +20,9 @@ from aebnas.export.manifest import (
     read_model,
     segment_file,
 )
+from aebnas.export.ports import CONFIDENCE, EXIT, INPUT, LABEL, LOGITS, NEXT_STATE, PREVIOUS, STATE
 
 Mode = Literal["auto", "single", "staged"]
-_GATED = ["logits", "label", "confidence"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,25 @@ class Prediction:
     labels: np.ndarray
     exits: np.ndarray
     confidence: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What one exit says of some images: logits (N, K), labels (N,), confidences (N,), and the state it hands on."""
+
+    logits: np.ndarray
+    label: np.ndarray
+    confidence: np.ndarray
+    state: np.ndarray | None
+
+    def rows(self, kept: np.ndarray) -> _Said:
+        """Return it for those images alone."""
+        state = None if self.state is None else self.state[kept]
+        return _Said(self.logits[kept], self.label[kept], self.confidence[kept], state)
+
+    def leaving(self, threshold: float | tuple[float | None, ...]) -> np.ndarray:
+        """Tell which images leave."""
+        return leaves(self.confidence, self.label, threshold)
 
 
 class EarlyExitSession:
@@ -116,7 +136,35 @@ class EarlyExitSession:
     def run_single(self, prepared: np.ndarray) -> Prediction:
         """Predict one image, float32 (1, C, H, W) as ``prepare`` gives it, with the exiting file."""
         session = self._session(SINGLE_FILE)
-        return Prediction(*session.run(["label", "exit", "confidence"], {"input": prepared}))
+        return Prediction(*session.run([LABEL, EXIT, CONFIDENCE], {INPUT: prepared}))
+
+    def all_exits(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return what every exit says of every image, whether or not it would have left before.
+
+        Args:
+            images: As :meth:`run` takes them.
+
+        Returns:
+            Logits (E, N, K) float32, labels (E, N) int64 and confidences (E, N) float32, the final exit last.
+
+        Raises:
+            InputError: the dtype or the shape is wrong.
+            RunError: a model file is missing or damaged.
+        """
+        inputs, size = self.prepare(images), self._batch_size
+        # No image has no answers, of the same shape.
+        parts = [inputs[start : start + size] for start in range(0, len(inputs), size)] or [inputs]
+        exits: list[list[_Said]] = [[] for _ in range(self.num_exits)]
+        for features in parts:
+            said = None
+            for number, found in enumerate(exits):
+                features, said = self._exit(number, features, said)
+                found.append(said)
+        return (
+            np.stack([np.concatenate([said.logits for said in found]) for found in exits]),
+            np.stack([np.concatenate([said.label for said in found]) for found in exits]),
+            np.stack([np.concatenate([said.confidence for said in found]) for found in exits]),
+        )
 
     def backbone(self, images: np.ndarray) -> np.ndarray:
         """Return the labels, int64 (N,), that the static backbone gives ``images``.
@@ -127,12 +175,12 @@ class EarlyExitSession:
         """
         inputs = self.prepare(images)
         parts = [inputs[start : start + self._batch_size] for start in range(0, len(inputs), self._batch_size)]
-        labels = [self._session(BACKBONE).run(["logits"], {"input": part})[0].argmax(axis=1) for part in parts]
+        labels = [self._session(BACKBONE).run([LOGITS], {INPUT: part})[0].argmax(axis=1) for part in parts]
         return np.concatenate([np.empty(0, np.int64), *labels])
 
     def backbone_single(self, prepared: np.ndarray) -> np.ndarray:
         """Return the static backbone's logits (1, K) of one prepared image, from a session made for single images."""
-        logits: np.ndarray = self._session(BACKBONE, batch=1).run(["logits"], {"input": prepared})[0]
+        logits: np.ndarray = self._session(BACKBONE, batch=1).run([LOGITS], {INPUT: prepared})[0]
         return logits
 
     def prepare(self, images: np.ndarray) -> np.ndarray:
@@ -158,20 +206,31 @@ class EarlyExitSession:
         count = len(inputs)
         labels, exits = np.empty(count, np.int64), np.empty(count, np.int64)
         confidence = np.empty(count, np.float32)
-        waiting, features = np.arange(count), inputs
-        for number, threshold in enumerate(self._manifest.thresholds):
-            (features,) = self._session(segment_file(number)).run(["output"], {"input": features})
-            _, label, sure = self._session(branch_file(number)).run(_GATED, {"input": features})
-            leaves = sure >= np.float32(threshold)
-            left = waiting[leaves]
-            labels[left], exits[left], confidence[left] = label[leaves], number, sure[leaves]
-            waiting, features = waiting[~leaves], features[~leaves]
+        waiting, features, said = np.arange(count), inputs, None
+        for number, threshold in enumerate((*self._manifest.thresholds, None)):
+            features, said = self._exit(number, features, said)
+            # The final exit takes the rest.
+            go = np.ones(len(waiting), np.bool_) if threshold is None else said.leaving(threshold)
+            left = waiting[go]
+            labels[left], exits[left], confidence[left] = said.label[go], number, said.confidence[go]
+            waiting, features, said = waiting[~go], features[~go], said.rows(~go)
             if not len(waiting):
-                return Prediction(labels, exits, confidence)
-        last = len(self._manifest.thresholds)
-        _, label, sure = self._session(segment_file(last)).run(_GATED, {"input": features})
-        labels[waiting], exits[waiting], confidence[waiting] = label, last, sure
+                break
         return Prediction(labels, exits, confidence)
+
+    def _exit(self, number: int, features: np.ndarray, before: _Said | None) -> tuple[np.ndarray, _Said]:
+        """Return the features at exit ``number`` (those it was given, of the final one) and what the exit says."""
+        name = segment_file(number)
+        if number < self.num_exits - 1:
+            (features,) = self._session(name).run(None, {INPUT: features})
+            name = branch_file(number)
+        session, offered = self._session(name), {INPUT: features}
+        if before is not None:
+            offered |= {PREVIOUS: before.logits} | ({} if before.state is None else {STATE: before.state})
+        given = {value.name: offered[value.name] for value in session.get_inputs()}
+        names = [value.name for value in session.get_outputs()]
+        said = dict(zip(names, session.run(names, given), strict=True))
+        return features, _Said(said[LOGITS], said[LABEL], said[CONFIDENCE], said.get(NEXT_STATE))
 
     def _session(self, name: str, batch: int | None = None) -> ort.InferenceSession:
         key = (name, batch)

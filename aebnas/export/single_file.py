@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from aebnas.exits.bars import bars
 from aebnas.export.graphs import merged_opsets, renamed
+from aebnas.export.ports import CONFIDENCE, EXIT, INPUT, LABEL, LOGITS, NEXT_STATE, PREVIOUS, STATE
 
-INPUT = "input"
-OUTPUTS = ("label", "exit", "confidence", "logits")
+OUTPUTS = (LABEL, EXIT, CONFIDENCE, LOGITS)
 
 
 def threshold_name(number: int) -> str:
@@ -25,13 +27,15 @@ def threshold_name(number: int) -> str:
 class Stage:
     """One early exit: the segment that leads to it, its gated branch and the threshold to leave at it.
 
-    Both blocks are exported with batch 1. ``segment`` has one input and one output; ``branch`` has one input and the
-    outputs ``logits``, ``label`` and ``confidence``.
+    Both blocks are exported with batch 1. ``segment`` has one input and one output; ``branch`` takes the features and,
+    of the exit before, its logits as ``previous`` and its state as ``state`` if it has inputs of these names; it gives
+    ``logits``, ``label``, ``confidence`` and, if there is one, ``next_state``. ``threshold`` is a number, or has one
+    for every predicted class, float32 (C,) or with None for a class that never leaves.
     """
 
     segment: onnx.ModelProto
     branch: onnx.ModelProto
-    threshold: float
+    threshold: float | Sequence[float | None] | npt.NDArray[np.float32]
 
 
 @dataclass
@@ -42,13 +46,17 @@ class _Body:
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     weights: list[onnx.TensorProto] = field(default_factory=list)
 
-    def inline(self, block: onnx.ModelProto, prefix: str, source: str) -> list[str]:
-        """Copy ``block`` in, reading ``source``; return the names of its outputs."""
-        names = {block.graph.input[0].name: source}
+    def inline(self, block: onnx.ModelProto, prefix: str, source: str, heard: Mapping[str, str]) -> dict[str, str]:
+        """Copy ``block`` in, reading ``source`` and what it takes of ``heard``; return how its outputs are called."""
+        first, *others = (given.name for given in block.graph.input)
+        missing = set(others) - set(heard)
+        if missing:
+            raise ValueError(f"the block {prefix} takes {', '.join(sorted(missing))}, which no exit before it gives")
+        names = {first: source} | {name: heard[name] for name in others}
         part = renamed(block.graph, prefix, names)
         self.nodes.extend(part.node)
         self.weights.extend(part.initializer)
-        return [names[output.name] for output in block.graph.output]
+        return {output.name: names[output.name] for output in block.graph.output}
 
     def add(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> None:
         self.nodes.append(helper.make_node(operator, list(inputs), [output], name=f"{output}/{operator}", **attributes))
@@ -82,7 +90,7 @@ def assemble(stages: Sequence[Stage], final: onnx.ModelProto) -> onnx.ModelProto
     """
     first = stages[0].segment if stages else final
     body = _Body(final.graph.output[0].type.tensor_type.shape.dim[1].dim_value or None)
-    outputs = _level(body, stages, final, 0, INPUT)
+    outputs = _level(body, stages, final, 0, INPUT, {})
     entry = onnx.ValueInfoProto()
     entry.CopyFrom(first.graph.input[0])
     entry.name = INPUT
@@ -102,28 +110,34 @@ def assemble(stages: Sequence[Stage], final: onnx.ModelProto) -> onnx.ModelProto
     return model
 
 
-def _level(body: _Body, stages: Sequence[Stage], final: onnx.ModelProto, number: int, source: str) -> list[str]:
-    """Write exit ``number`` and all behind it into ``body``; return the names of the four outputs, in order."""
+def _level(
+    body: _Body, stages: Sequence[Stage], final: onnx.ModelProto, number: int, source: str, heard: Mapping[str, str]
+) -> list[str]:
+    """Write exit ``number`` and all behind it into ``body``; return the names of the four outputs, in order.
+
+    ``heard`` says how that is called what the exit takes of the exit before it.
+    """
     if number == len(stages):
-        logits, label, confidence = body.inline(final, "final/", source)
+        said = body.inline(final, "final/", source, heard)
         body.add("Constant", [], "final/exit", value=_exit_number(number))
-        return [label, "final/exit", confidence, logits]
+        return [said[LABEL], "final/exit", said[CONFIDENCE], said[LOGITS]]
     stage = stages[number]
-    (features,) = body.inline(stage.segment, f"segment_{number}/", source)
-    logits, label, confidence = body.inline(stage.branch, f"branch_{number}/", features)
-    threshold, sure = threshold_name(number), f"gate_{number}/sure"
-    body.weights.append(numpy_helper.from_array(np.array(stage.threshold, dtype=np.float32), threshold))
-    body.add("GreaterOrEqual", [confidence, threshold], sure)
+    (features,) = body.inline(stage.segment, f"segment_{number}/", source, {}).values()
+    said = body.inline(stage.branch, f"branch_{number}/", features, heard)
+    sure = f"gate_{number}/sure"
+    body.add("GreaterOrEqual", [said[CONFIDENCE], _bar(body, stage, number, said[LABEL])], sure)
 
     leave = _Body(body.classes)
     left = [f"leave_{number}/{name}" for name in OUTPUTS]
-    leave.add("Identity", [label], left[0])
+    leave.add("Identity", [said[LABEL]], left[0])
     leave.add("Constant", [], left[1], value=_exit_number(number))
-    leave.add("Identity", [confidence], left[2])
-    leave.add("Identity", [logits], left[3])
+    leave.add("Identity", [said[CONFIDENCE]], left[2])
+    leave.add("Identity", [said[LOGITS]], left[3])
 
     go_on = _Body(body.classes)
-    inner = _level(go_on, stages, final, number + 1, features)
+    # What lies inside an If reads what lies around it by its name.
+    told = {PREVIOUS: said[LOGITS]} | ({STATE: said[NEXT_STATE]} if NEXT_STATE in said else {})
+    inner = _level(go_on, stages, final, number + 1, features, told)
 
     # The outermost If gives the model's own outputs, so that no copies are needed behind it.
     outputs = [f"gate_{number}/{name}" if number else name for name in OUTPUTS]
@@ -138,6 +152,17 @@ def _level(body: _Body, stages: Sequence[Stage], final: onnx.ModelProto, number:
         )
     )
     return outputs
+
+
+def _bar(body: _Body, stage: Stage, number: int, label: str) -> str:
+    """Write the threshold of ``stage``, or the choice among those of its classes; return what it is called."""
+    name, threshold = threshold_name(number), stage.threshold
+    values = threshold if isinstance(threshold, np.ndarray) else bars(threshold)
+    body.weights.append(numpy_helper.from_array(values.astype(np.float32), name))
+    if not values.ndim:
+        return name
+    body.add("Gather", [name, label], f"gate_{number}/bar", axis=0)
+    return f"gate_{number}/bar"
 
 
 def _exit_number(number: int) -> onnx.TensorProto:

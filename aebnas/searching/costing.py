@@ -19,9 +19,9 @@ from aebnas.devices.device import Device
 from aebnas.devices.profile import HardwareProfile
 from aebnas.errors import ExperimentError, RunError
 from aebnas.exits.confidence import build_confidence
+from aebnas.exits.decision import Decider
 from aebnas.experiment import Experiment
 from aebnas.export.blocks import block_bytes
-from aebnas.export.gate import Gate
 from aebnas.files import read_json, write_json
 from aebnas.prepare import Prepared
 from aebnas.progress import Progress
@@ -69,15 +69,15 @@ def cost_models(
         MeasurementError: the device could not measure. BackboneError: a block cannot be written or converted.
     """
     confidence, images = build_confidence(experiment.confidence), _some_images(prepared)
-    gate, segments = Gate(confidence), prepared.backbone.segments
+    decider, segments = Decider(confidence), prepared.backbone.segments
     known_networks = calibration_networks(genome)
     if target is not None:
-        target.use_yardstick(block_bytes(exporter(gate)(Block(tuple(segments), prepared.backbone.input_shape))))
+        target.use_yardstick(block_bytes(exporter(decider)(Block(tuple(segments), prepared.backbone.input_shape))))
     models = {}
     for precision in dict.fromkeys([FP32, *genome.network.precisions]):
-        export = exporter(gate)
+        export = exporter(decider)
         if precision != FP32:
-            export = timed_exporter(deployed_backbone(prepared, precision, folder), list(segments), gate)
+            export = timed_exporter(deployed_backbone(prepared, precision, folder), list(segments), decider)
         timer = DeviceTimer(
             target, prepared.data.input_shape, export, confidence=confidence, images=images, progress=progress
         )

@@ -8,14 +8,16 @@ import onnx
 from torch import nn
 
 from aebnas.costs.blocks import Block
+from aebnas.exits.decision import Decider
 from aebnas.export.blocks import export_block, output_shape
 from aebnas.export.deployed import Chain
-from aebnas.export.gate import GATED_OUTPUTS, Gate
-from aebnas.export.graphs import LOGITS, join, set_output_shape, with_batch_of_one
-from aebnas.export.precision import convert_for_timing
+from aebnas.export.gate import Decision, export_decision, hears
+from aebnas.export.graphs import join, set_output_shape, with_batch_of_one
+from aebnas.export.ports import LOGITS
+from aebnas.export.precision import convert_for_timing, refuse_cascade
 
 
-def timed_exporter(chain: Chain, segments: Sequence[nn.Module], gate: Gate) -> Callable[[Block], onnx.ModelProto]:
+def timed_exporter(chain: Chain, segments: Sequence[nn.Module], decider: Decider) -> Callable[[Block], onnx.ModelProto]:
     """Return what writes a block as ONNX in the precision of ``chain`` and at batch 1, gated in float32 if it is gated.
 
     Args:
@@ -24,7 +26,7 @@ def timed_exporter(chain: Chain, segments: Sequence[nn.Module], gate: Gate) -> C
             matter.
 
     Raises:
-        BackboneError: a part cannot be converted.
+        BackboneError: a part cannot be converted, or a branch is cascaded.
     """
     places = {id(segment): number for number, segment in enumerate(segments)}
 
@@ -37,14 +39,17 @@ def timed_exporter(chain: Chain, segments: Sequence[nn.Module], gate: Gate) -> C
             for part in block.parts[: len(numbers)]:
                 shape = output_shape(part, shape)
             branch = nn.Sequential(*others)
+            if hears(branch):
+                raise refuse_cascade(chain.precision)
             grid = chain.grid(numbers[-1]) if numbers else None
             exported = export_block(branch, shape, output_names=[LOGITS])
             row.append(convert_for_timing(exported, chain.precision, grid))
             set_output_shape(row[-1], output_shape(branch, shape))
         made = join(row)
         if block.gated:
-            classes = (made.graph.output[0].type.tensor_type.shape.dim[1].dim_value,)
-            made = join([made, export_block(gate, classes, output_names=GATED_OUTPUTS[1:])], keep_inner=True)
+            classes = made.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+            decision = Decision(decider, first=block.classes_before is None, last=block.last)
+            made = join([made, export_decision(decision, classes)], keep_inner=True)
         return with_batch_of_one(made)
 
     return export

@@ -7,17 +7,19 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import onnx
-import torch
 from torch import Tensor, nn
 
 from aebnas.costs.blocks import Block, Figures, MixedRun, TrialNetwork
 from aebnas.devices.device import Device, Job
 from aebnas.devices.identity import identity_model
 from aebnas.devices.results import Measurement
+from aebnas.exits.confidence import Confidence
+from aebnas.exits.decision import Decider
 from aebnas.export.blocks import block_bytes, export_block
 from aebnas.export.deployed import BlockSession, Floats
 from aebnas.export.forced import forced_job
-from aebnas.export.gate import GATED_OUTPUTS, Gate, GatedExit
+from aebnas.export.gate import Decision, export_exit
+from aebnas.export.ports import CONFIDENCE, INPUT, LOGITS, NEXT_STATE, PREVIOUS, STATE
 from aebnas.export.single_file import Stage, assemble
 from aebnas.progress import Progress
 
@@ -28,14 +30,15 @@ _MANY = 24
 _GO_ON = math.inf
 
 
-def exporter(gate: Gate) -> Callable[[Block], onnx.ModelProto]:
-    """Return what writes a block as ONNX, in fp32 and at batch 1, with ``gate`` behind its logits if it is gated."""
+def exporter(decider: Decider) -> Callable[[Block], onnx.ModelProto]:
+    """Return what writes a block as ONNX, in fp32 and at batch 1, with its decision behind it if it is gated."""
 
     def export(block: Block) -> onnx.ModelProto:
         row = nn.Sequential(*block.parts)
         if not block.gated:
             return export_block(row, block.shape, dynamic_batch=False)
-        return export_block(GatedExit(row, gate), block.shape, output_names=GATED_OUTPUTS, dynamic_batch=False)
+        decision = Decision(decider, first=block.classes_before is None, last=block.last)
+        return export_exit(row, decision, block.shape, block.classes_before or 0, dynamic_batch=False)
 
     return export
 
@@ -47,7 +50,7 @@ class DeviceTimer:
         device: What was measured before is remembered there.
         input_shape: Of one sample.
         export: Turns a block into the graph that will run, in the precision that it will run in.
-        confidence: Of the networks that are run on ``images``, logits (N, C) -> (N,).
+        confidence: What the exported blocks decide by.
         images: Some real ones (N, C, H, W), as the network takes them; None: no network is run on real images.
         progress: Shows it when many blocks are measured.
     """
@@ -58,13 +61,14 @@ class DeviceTimer:
         input_shape: tuple[int, ...],
         export: Callable[[Block], onnx.ModelProto],
         *,
-        confidence: nn.Module,
+        confidence: Confidence,
         images: Tensor | None = None,
         progress: Progress | None = None,
     ) -> None:
         self._device, self._input_shape, self._export = device, input_shape, export
-        self._confidence, self._images = confidence, images
+        self._images = images
         self._progress = progress or Progress()
+        self.stateful = confidence.stateful
 
     def overhead_ms(self) -> float | None:
         """Return the latency of a graph that copies the network's input, in ms; None without a device."""
@@ -97,7 +101,7 @@ class DeviceTimer:
             return {}
         export = self._exporting_once()
         models = {
-            name: _assembled(network, _thresholds(network, self._images, self._confidence, export), export)
+            name: _assembled(network, _thresholds(network, self._images, export), export)
             for name, network in networks.items()
         }
         ran = self._device.run(models, self._images.numpy(), outputs={name: ["exit"] for name in models}, scaled=True)
@@ -145,28 +149,41 @@ def _assembled(network: TrialNetwork, thresholds: Sequence[float], export: Calla
     return block_bytes(assemble(stages, export(network.final)))
 
 
-def _thresholds(
-    network: TrialNetwork, images: Tensor, confidence: nn.Module, export: Callable[[Block], onnx.ModelProto]
-) -> list[float]:
+def _thresholds(network: TrialNetwork, images: Tensor, export: Callable[[Block], onnx.ModelProto]) -> list[float]:
     """Return thresholds that let the share ``network.leaving`` of those images leave that come to each exit.
 
     By what the blocks say as they will run: converted, branches without training say something else than their modules.
     """
-    thresholds, here, coming = [], images.numpy(), torch.ones(len(images), dtype=torch.bool)
+    thresholds, coming = [], np.ones(len(images), dtype=np.bool_)
+    here: Floats = images.numpy()
+    handed: dict[str, Floats] = {}
     for segment, branch in network.stages:
-        here = _first_outputs(export(segment), here)
-        sure = confidence(torch.from_numpy(_first_outputs(export(branch), here)))
+        (here,) = _run(export(segment), {INPUT: here}).values()
+        said = _run(export(branch), {INPUT: here, **handed})
+        handed = {PREVIOUS: said[LOGITS]} | ({STATE: said[NEXT_STATE]} if NEXT_STATE in said else {})
         # All may have left already; then the exit is never reached.
-        enough = float(sure[coming].quantile(1 - network.leaving)) if coming.any() else _GO_ON
+        enough = _enough(said[CONFIDENCE][coming], network.leaving) if coming.any() else _GO_ON
         thresholds.append(enough)
-        coming &= sure < enough
+        coming &= said[CONFIDENCE] < enough
     return thresholds
 
 
-def _first_outputs(block: onnx.ModelProto, inputs: Floats) -> Floats:
+def _enough(sure: Floats, share: float) -> float:
+    """Return the threshold that the confidences ``sure`` reach by about ``share``.
+
+    Many may be equal, as patience is at the first exit: then it is all of them or none, whichever is nearer.
+    """
+    at = np.quantile(sure, 1 - share).astype(np.float32)
+    return float(min((at, np.nextafter(at, np.float32(2))), key=lambda bar: abs(float((sure >= bar).mean()) - share)))
+
+
+def _run(block: onnx.ModelProto, inputs: Mapping[str, Floats]) -> dict[str, Floats]:
+    """Return the outputs of ``block``, which has a batch of 1, for all rows of those of ``inputs`` that it takes."""
     session = BlockSession(block)
-    # One by one: these blocks have a batch of 1.
-    return np.concatenate([session.run(inputs[number : number + 1]) for number in range(len(inputs))])
+    taken = {name: inputs[name] for name in session.inputs}
+    rows = zip(*(np.split(values, len(values)) for values in taken.values()), strict=True)
+    ran = [session.outputs(dict(zip(taken, row, strict=True))) for row in rows]
+    return {name: np.concatenate([outputs[name] for outputs in ran]) for name in ran[0]}
 
 
 def _figures(size_mib: float, measured: Measurement | None) -> Figures:

@@ -13,7 +13,7 @@ import torch
 
 from aebnas.errors import InputError
 from aebnas.exits.confidence import CONFIDENCES, PATIENCE, build_confidence
-from aebnas.exits.decision import Decider, decide
+from aebnas.exits.decision import Decider, answers_of, decide
 
 STATELESS = ["max-probability", "margin", "entropy", "one-vs-all"]
 STATEFUL = ["patience", "ensemble"]
@@ -139,6 +139,21 @@ def test_a_stateless_measure_decides_exit_by_exit(name):
 def test_a_mask_has_one_flag_per_branch():
     with pytest.raises(ValueError, match="zip"):
         decide(build_confidence("margin"), [draw_logits(3)] * 3, [True])
+
+
+@pytest.mark.parametrize("prefixes", [False, True])
+@pytest.mark.parametrize("name", STATELESS + STATEFUL)
+def test_answers_are_those_of_the_exits_that_are_on(name, prefixes):
+    logits, truth = [draw_logits(4, seed=exit_) for exit_ in range(4)], torch.arange(64) % 4
+    answers = answers_of(build_confidence(name), logits, truth, prefixes=prefixes)
+    assert answers.truth.tolist() == truth.tolist()
+    assert (answers.depends, answers.prefixes, answers.classes) == (name in STATEFUL, prefixes, 4)
+    assert len(answers.masks()) == (4 if prefixes else 8)
+    for mask in answers.masks():
+        confidences, labels = answers.say(mask)
+        expected = decide(build_confidence(name), logits, mask)
+        np.testing.assert_array_equal(labels, expected[0].numpy())
+        np.testing.assert_array_equal(confidences, expected[1][:-1].numpy())
 
 
 @pytest.mark.parametrize("name", STATEFUL)

@@ -11,8 +11,9 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from aebnas.exits.confidence import build_confidence
+from aebnas.exits.decision import Decider
 from aebnas.export.blocks import export_block
-from aebnas.export.gate import GATED_OUTPUTS, Gate, GatedExit
+from aebnas.export.gate import Decision, export_exit
 from aebnas.export.graphs import (
     Grid,
     join,
@@ -121,9 +122,7 @@ def test_one_block_is_itself(blocks):
 
 @pytest.mark.parametrize("confidence", ["max-probability", "margin", "entropy"])
 def test_a_gate_taken_off_and_put_back_decides_the_same(parts, samples, confidence):
-    gate = Gate(build_confidence(confidence))
-    exit_ = GatedExit(nn.Sequential(*parts), gate).eval()
-    block = export_block(exit_, SHAPE, output_names=GATED_OUTPUTS)
+    block = export_exit(nn.Sequential(*parts).eval(), Decision(Decider(build_confidence(confidence))), SHAPE, 5)
     body, decision = split_gate(block)
     assert [output.name for output in body.graph.output] == ["logits"]
     assert [output.name for output in decision.graph.output] == ["label", "confidence"]

@@ -16,15 +16,16 @@ from aebnas.branches.build import build_branch
 from aebnas.branches.spec import BranchSpec, PartSpec
 from aebnas.errors import BackboneError
 from aebnas.exits.confidence import build_confidence
+from aebnas.exits.decision import Decider
 from aebnas.export import int8
 from aebnas.export import precision as module
 from aebnas.export.blocks import block_bytes, export_block
-from aebnas.export.gate import GATED_OUTPUTS, Gate, GatedExit
+from aebnas.export.gate import Decision, export_exit
 from aebnas.export.graphs import LOGITS, output_grid
 from aebnas.export.precision import PRECISIONS, convert, convert_for_timing
 
 SHAPE = (4, 8, 8)
-GATE = Gate(build_confidence("entropy"))
+DECISION = Decision(Decider(build_confidence("entropy")))
 
 
 def run(model, images):
@@ -94,11 +95,11 @@ def test_weights_get_smaller(precision, share, samples):
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_the_gate_decides_in_float_on_the_logits_that_come_out(precision, samples):
-    block = export_block(GatedExit(classifier(), GATE).eval(), SHAPE, output_names=GATED_OUTPUTS)
+    block = export_exit(classifier(), DECISION, SHAPE, 5)
     made = convert(block, precision, samples)
     logits, label, confidence = run(made, samples)
     np.testing.assert_array_equal(label, logits.argmax(1))
-    expected = GATE.confidence(torch.from_numpy(logits)).numpy()
+    expected = DECISION.decider.measure(torch.from_numpy(logits)).numpy()
     np.testing.assert_allclose(confidence, expected, atol=1e-6)
     behind = {LOGITS}
     for node in made.graph.node:
@@ -160,9 +161,9 @@ def test_layers_with_equal_biases_are_quantised_all(samples):
 @pytest.mark.parametrize("layers", [(), ("max-pool", "conv")])
 def test_what_is_timed_is_what_is_deployed_but_for_weights(precision, layers, samples):
     spec = BranchSpec("a", tuple(map(PartSpec, layers)))
-    trained, fresh = (GatedExit(build_branch(spec, SHAPE, 5), GATE).eval() for _ in range(2))
-    deployed = convert(export_block(trained, SHAPE, output_names=GATED_OUTPUTS), precision, samples)
-    timed = convert_for_timing(export_block(fresh, SHAPE, output_names=GATED_OUTPUTS, dynamic_batch=False), precision)
+    trained, fresh = (build_branch(spec, SHAPE, 5).eval() for _ in range(2))
+    deployed = convert(export_exit(trained, DECISION, SHAPE, 5), precision, samples)
+    timed = convert_for_timing(export_exit(fresh, DECISION, SHAPE, 5, dynamic_batch=False), precision)
     assert operators(timed) == operators(deployed)
     assert run(timed, samples[:1])[0].shape == (1, 5)
 

@@ -11,7 +11,7 @@ from aebnas.branches.spec import BranchSpec, PartSpec
 from aebnas.costs.blocks import Block
 from aebnas.devices.profile import HardwareProfile
 from aebnas.exits.confidence import build_confidence
-from aebnas.export.gate import Gate
+from aebnas.exits.decision import Decider
 from aebnas.export.graphs import LOGITS
 from aebnas.export.manifest import branch_file, segment_file
 from aebnas.rebuild import deployed_backbone, export_row, rebuild
@@ -41,7 +41,7 @@ def built(spec, prepared):
 def export(prepared, tmp_path):
     def make(precision):
         chain = deployed_backbone(prepared, precision, RunFolder(tmp_path / "run"))
-        return timed_exporter(chain, prepared.backbone.segments, Gate(build_confidence("max-probability")))
+        return timed_exporter(chain, prepared.backbone.segments, Decider(build_confidence("max-probability")))
 
     return make
 

@@ -12,7 +12,7 @@ from aebnas.devices.identity import identity_model
 from aebnas.devices.profile import HardwareProfile
 from aebnas.devices.results import Measurement
 from aebnas.exits.confidence import build_confidence
-from aebnas.export.gate import Gate
+from aebnas.exits.decision import Decider
 from aebnas.progress import Progress
 from aebnas.searching import timer as module
 from aebnas.searching.timer import DeviceTimer, exporter
@@ -57,7 +57,7 @@ def test_blocks_that_are_not_known_well_enough_are_told(unsteady, said):
 def test_the_share_that_is_wanted_leaves_by_what_the_exported_blocks_say():
     torch.manual_seed(0)
     confidence, first, second = build_confidence("max-probability"), nn.Linear(4, 3), nn.Linear(4, 3)
-    write, images = exporter(Gate(confidence)), torch.randn(60, 4)
+    write, images = exporter(Decider(confidence)), torch.randn(60, 4)
     other = {first: nn.Linear(4, 3), second: nn.Linear(4, 3)}
 
     def export(block):
@@ -66,7 +66,7 @@ def test_the_share_that_is_wanted_leaves_by_what_the_exported_blocks_say():
 
     stages = tuple((Block((nn.Identity(),), (4,)), Block((branch,), (4,), gated=True)) for branch in other)
     network = TrialNetwork(stages, Block((nn.Linear(4, 3),), (4,), gated=True), leaving=0.4)
-    thresholds = module._thresholds(network, images, confidence, export)
+    thresholds = module._thresholds(network, images, export)
     coming = images
     for branch, threshold in zip(other.values(), thresholds, strict=True):
         leaves = confidence(branch(coming)) >= threshold
