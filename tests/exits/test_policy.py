@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from aebnas.errors import InputError
-from aebnas.exits.policy import Policy, leave_at
+from aebnas.exits.policy import Policy, leave_at, thresholds_from_json
 from aebnas.exits.tuning import Target
 
 
@@ -70,3 +74,89 @@ def test_a_limit_that_a_cost_just_equals_is_met():
 
 def test_of_equals_the_cheaper_is_chosen():
     assert Target(9.0).choose(np.array([0.5, 0.5, 0.4]), np.array([[3.0, 2.0, 1.0]])) == 1
+
+
+def leave_by_hand(confidences, labels, thresholds):
+    exits = []
+    for sample in range(confidences.shape[1]):
+        leave = len(thresholds)
+        for branch, threshold in enumerate(thresholds):
+            if isinstance(threshold, tuple):
+                threshold = threshold[labels[branch, sample]]
+            if threshold is not None and confidences[branch, sample] >= threshold:
+                leave = branch
+                break
+        exits.append(leave)
+    return exits
+
+
+LEVEL = st.sampled_from([0.0, 0.25, 0.5, 1.0])
+
+
+@given(
+    st.integers(1, 4).flatmap(
+        lambda classes: st.lists(st.none() | LEVEL | st.tuples(*[st.none() | LEVEL] * classes), max_size=4).map(
+            lambda thresholds: (classes, tuple(thresholds))
+        )
+    ),
+    st.integers(0, 1000),
+)
+@settings(max_examples=200, deadline=None)
+def test_classes_leave_at_their_own_thresholds(drawn, seed):
+    (classes, thresholds), generator = drawn, np.random.default_rng(seed)
+    shape = (len(thresholds), 12)
+    confidences = generator.choice(np.float32([0.0, 0.25, 0.3, 0.5, 1.0, np.nan]), shape)
+    labels = generator.integers(0, classes, shape)
+    expected = leave_by_hand(confidences, labels, thresholds)
+    assert leave_at(confidences, thresholds, labels).tolist() == expected
+    policy = Policy("margin", thresholds)
+    assert policy.leave_at(confidences, labels).tolist() == expected
+    assert thresholds_from_json(json.loads(json.dumps(policy.thresholds))) == policy.thresholds == thresholds
+
+
+def test_rows_of_exits_that_are_off_are_ignored():
+    confidences, labels = np.array([[np.nan, np.nan], [0.9, 0.9]]), np.array([[-1, 99], [0, 1]])
+    assert leave_at(confidences, (None, (0.5, None)), labels).tolist() == [1, 2]
+
+
+def test_class_thresholds_are_rounded_to_float32():
+    assert Policy("margin", ((0.1, None),)).thresholds == ((float(np.float32(0.1)), None),)
+
+
+def test_class_thresholds_need_labels_of_their_classes():
+    with pytest.raises(ValueError, match="need the labels"):
+        leave_at(np.ones((1, 2)), ((0.5, 0.5),))
+    for label in (2, -1):
+        with pytest.raises(ValueError, match="there are 2 thresholds"):
+            leave_at(np.ones((1, 2)), ((0.5, 0.5),), np.array([[0, label]]))
+    with pytest.raises(ValueError, match="labels must be"):
+        leave_at(np.ones((1, 2)), (0.5,), np.zeros((2, 2), int))
+
+
+@pytest.mark.parametrize("thresholds", [((0.5,), (0.5, 0.5)), ((),)])
+def test_every_exit_has_one_threshold_per_class(thresholds):
+    with pytest.raises(InputError, match="one entry per class"):
+        Policy("margin", thresholds)
+
+
+@pytest.mark.parametrize(
+    ("value", "word"),
+    [
+        ("0.5", "one entry per exit"),
+        (None, "one entry per exit"),
+        ({"0": 0.5}, "one entry per exit"),
+        (["high"], "must be a number"),
+        ([True], "must be a number"),
+        ([[0.5, [0.5]]], "must be a number"),
+        ([float("nan")], "finite"),
+        ([[float("inf")]], "finite"),
+        ([[0.5], [0.5, 0.5]], "one entry per class"),
+    ],
+)
+def test_thresholds_that_json_must_not_hold_are_refused(value, word):
+    with pytest.raises(InputError, match=word):
+        thresholds_from_json(value)
+
+
+def test_whole_numbers_are_thresholds_too():
+    assert thresholds_from_json([1, [0, None], None]) == (1.0, (0.0, None), None)
