@@ -3,32 +3,46 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from aebnas.backbones.cut import SegmentedBackbone
-from aebnas.branches.build import Branch, build_branch
+from aebnas.branches.build import Branch
+from aebnas.branches.linked import Cascade, LinkedBranch, build_exit
 from aebnas.branches.spec import BranchSpec
 from aebnas.data.splits import DataBundle, Split
 from aebnas.errors import TrainingError
+from aebnas.exits.confidence import build_confidence
 from aebnas.network import EarlyExitNetwork
 from aebnas.progress import Stage
 from aebnas.training.features import FeatureStore
 from aebnas.training.fit import FitResult, Trainee, fit, logits_of
-from aebnas.training.objective import Objective
-from aebnas.training.regimes import REGIMES
+from aebnas.training.gradients import first_exits
+from aebnas.training.objective import Gate, Objective
+from aebnas.training.protection import Scene
+from aebnas.training.regimes import REGIMES, Phase, phase_epochs, regime_problem
 from aebnas.training.settings import FitSettings, RegimeSettings
+from aebnas.training.survivors import survivors_gate
 
 
 @dataclass(frozen=True)
 class TrainedBranch:
-    """A branch trained on frozen features: its weights, and its logits ``(N, classes)`` on validation."""
+    """A branch trained on frozen features: its weights, and what it says.
 
-    branch: Branch
+    Args:
+        validation_logits: ``(N, classes)`` on the validation split.
+        train_logits: ``(N, classes)`` on the training samples it was given, in their order, where later branches go by
+            them: in regimes that train branches in order, and in cascades. Else None.
+        accuracies: On validation, per epoch.
+    """
+
+    branch: Branch | LinkedBranch
     validation_logits: Tensor
+    train_logits: Tensor | None
     accuracies: list[list[float]]
 
 
@@ -48,27 +62,52 @@ def train_branch(
     seed: int,
     device: torch.device,
     stage: Stage | None = None,
+    earlier: Sequence[TrainedBranch] = (),
+    cascade: Cascade = "none",
+    confidence: str = "max-probability",
 ) -> TrainedBranch:
     """Train one branch on the features at its attach point; the backbone is not touched.
 
-    ``samples`` limits the training samples (the first ones of a seeded shuffle); None takes all.
+    Args:
+        samples: Limits the training samples (the first ones of a seeded shuffle); None takes all.
+        earlier: The branches before this one, trained in order with the same ``samples`` and ``seed``. Needed where
+            the regime trains branches in order, and for cascaded branches.
+        cascade: What the branch hears of the last of ``earlier``.
+        confidence: How sure the branches before are, where the regime goes by that.
 
     Raises:
-        BranchError: the branch does not fit its attach point. TrainingError: the loss is not finite.
+        BranchError: the branch does not fit its attach point. TrainingError: the loss is not finite, or the regime
+            cannot do what the settings say.
     """
-    names = [point.name for point in backbone.attach_points]
-    point = names.index(spec.attach)
+    _refuse(settings)
+    regime = REGIMES[settings.name]
+    point = [place.name for place in backbone.attach_points].index(spec.attach)
     seed_everything(seed)
-    branch = build_branch(spec, backbone.attach_points[point].shape, backbone.num_classes).to(device)
+    shape = backbone.attach_points[point].shape
+    branch = build_exit(spec, shape, backbone.num_classes, cascade, first=not earlier).to(device)
     branch.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    everything = features.logits("train") if settings.target == "backbone" else None
+    everything = features.logits("train") if regime.target(settings) == "backbone" else None
     train, teacher = limited(features.split("train", point), everything, samples, seed)
-    objective = Objective((1.0,), teacher, settings.temperature)
     validation = features.split("validation", point)
-    trainee = Trainee(branch, lambda maps: [branch(maps)], (branch,))
+    gate = None
+    if regime.kind == "in-order" and earlier and settings.calex.aligned:
+        gate = survivors_gate(
+            build_confidence(confidence),
+            [_on_train(before) for before in earlier],
+            [before.validation_logits for before in earlier],
+            features.logits("validation"),
+            validation.labels,
+            settings.calex,
+        )
+    previous = _previous(earlier[-1], len(train)) if isinstance(branch, LinkedBranch) else None
+    trainee = Trainee(branch, lambda *inputs: [branch(*inputs)], (branch,), previous=previous)
+    objective = _objective(settings, (1.0,), teacher, gate=gate)
     result = fit(trainee, train, validation, objective, training, device=device, seed=seed, stage=stage)
-    (logits,) = logits_of(trainee.forward, validation, device)
-    return TrainedBranch(branch.cpu(), logits, result.accuracies)
+    on_train, on_validation = previous or (None, None)
+    (logits,) = logits_of(trainee.forward, validation, device, on_validation)
+    heard = regime.kind == "in-order" or cascade != "none"
+    said = logits_of(trainee.forward, train, device, on_train)[0] if heard else None
+    return TrainedBranch(branch.cpu(), logits, said, result.accuracies)
 
 
 def train_network(
@@ -84,34 +123,58 @@ def train_network(
     seed: int,
     device: torch.device,
     stage: Stage | None = None,
+    cascade: Cascade = "none",
+    confidence: str = "max-probability",
+    step: Callable[[FitResult], None] | None = None,
 ) -> tuple[EarlyExitNetwork, list[FitResult]]:
     """Train a whole network, backbone included as the regime's phases say, on a copy of ``backbone``.
 
     Args:
         initial: The backbone's weights before it was trained, where a regime that starts from them begins.
-        teacher: ``(N, classes)`` logits of the trained backbone on the training split, if they are the target.
-        epochs: In all phases together.
+        teacher: ``(N, classes)`` logits of the trained backbone on the training split, if they are the target; None:
+            they are computed where they are needed.
+        epochs: In all phases together; but where phases train branches one by one on frozen features, each has so many.
+        cascade: What a branch hears of the exit before it.
+        confidence: How sure exits are, where the regime goes by that.
+        step: Called with the result of every phase.
+
+    Raises:
+        BranchError: a branch does not fit its attach point. TrainingError: the loss is not finite, or the regime
+            cannot do what the settings say.
     """
+    _refuse(settings)
     regime = REGIMES[settings.name]
     seed_everything(seed)
-    body = copy.deepcopy(backbone)
-    if regime.start == "initial":
+    body = copy.deepcopy(backbone).to(device)
+    if regime.target(settings) != "backbone":
+        teacher = None
+    elif teacher is None:
+        (teacher,) = logits_of(lambda images: [body(images)], data.train, device)
+    if regime.starts(settings) == "initial":
         start_over(body, initial)
-    network = EarlyExitNetwork(body, specs).to(device)
+    network = EarlyExitNetwork(body, specs, cascade).to(device).eval()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     train, teacher = limited(data.train, teacher, samples, seed)
+    phases = regime.phases(len(specs), settings)
     results = []
-    for number, phase in enumerate(regime.phases(len(specs), settings)):
-        moving: list[nn.Module] = [*(network.branches if phase.branches else ())]
-        moving += [*(network.backbone.segments if phase.backbone else ())]
-        objective = Objective(phase.exit_weights, teacher, settings.temperature)
-        training = settings.training.model_copy(update={"epochs": max(1, round(epochs * phase.epochs))})
-        trainee = Trainee(network, network, tuple(moving))
-        result = fit(
-            trainee, train, data.validation, objective, training, device=device, seed=seed + number, stage=stage
-        )
-        results.append(result)
+    for number, (phase, length) in enumerate(zip(phases, phase_epochs(phases, epochs), strict=True)):
+        measure = build_confidence(confidence)
+        scene = Scene(network, train, data.validation, measure, device, seed + number)
+        training = settings.training.model_copy(update={"epochs": length})
+        results.append(_run(phase, scene, settings, training, teacher, stage))
+        if step is not None:
+            step(results[-1])
     return network.cpu(), results
+
+
+def forgetting(results: Sequence[FitResult]) -> list[tuple[float, float]]:
+    """Return, per exit that was added on its own, its validation accuracy right after its phase and at the end.
+
+    Empty where all exits train together.
+    """
+    return [
+        (result.best[result.added], results[-1].best[result.added]) for result in results if result.added is not None
+    ]
 
 
 def start_over(backbone: SegmentedBackbone, initial: Mapping[str, Tensor] | None) -> None:
@@ -141,3 +204,84 @@ def limited(split: Split, teacher: Tensor | None, samples: int | None, seed: int
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
     rows = order[:samples].sort().values
     return split.subset(rows), None if teacher is None else teacher[rows]
+
+
+def _refuse(settings: RegimeSettings) -> None:
+    problem = regime_problem(settings)
+    if problem is not None:
+        raise TrainingError(f"regime.{problem}")
+
+
+def _objective(
+    settings: RegimeSettings,
+    weights: tuple[float, ...],
+    teacher: Tensor | None,
+    *,
+    gate: Gate | None = None,
+    schedule: Callable[[float], tuple[float, ...]] | None = None,
+) -> Objective:
+    return Objective(
+        weights,
+        teacher,
+        settings.temperature,
+        final_teaches=REGIMES[settings.name].target(settings) == "final",
+        distillation=settings.distillation,
+        loss=settings.loss,
+        label_smoothing=settings.label_smoothing,
+        gate=gate,
+        schedule=schedule,
+    )
+
+
+def _run(
+    phase: Phase,
+    scene: Scene,
+    settings: RegimeSettings,
+    training: FitSettings,
+    teacher: Tensor | None,
+    stage: Stage | None,
+) -> FitResult:
+    network = scene.network
+    gate = None if phase.gate is None else phase.gate(scene)
+    weights = phase.exit_weights[: phase.exits]
+    trainee = Trainee(
+        network,
+        first_exits(network, phase.exits, phase.gradients),
+        (*(network.branches[number] for number in phase.branches), *_leading_to(network, phase.depth)),
+        still=_leading_to(network, min(phase.depth, phase.still)),
+        judged=network,
+    )
+    phase.protection.begin(scene, phase.added or 0)
+    result = fit(
+        trainee,
+        scene.train,
+        scene.validation,
+        _objective(settings, weights, teacher, gate=gate, schedule=phase.schedule),
+        training,
+        device=scene.device,
+        seed=scene.seed,
+        stage=stage,
+        guard=phase.protection,
+    )
+    if phase.added is not None:
+        phase.protection.remember(scene, phase.added)
+    return dataclasses.replace(result, added=phase.added)
+
+
+def _leading_to(network: EarlyExitNetwork, depth: int) -> tuple[nn.Module, ...]:
+    """Return the segments that lead to branch number ``depth`` from 1; 0 is none, one beyond the branches is all."""
+    ends = [0, *(point + 1 for point in network.points), len(network.backbone.segments)]
+    return tuple(network.backbone.segments[: ends[depth]])
+
+
+def _previous(branch: TrainedBranch, samples: int) -> tuple[Tensor, Tensor]:
+    said = _on_train(branch)
+    if len(said) != samples:
+        raise ValueError(f"the branch before was trained on {len(said)} samples, this one is on {samples}")
+    return said, branch.validation_logits
+
+
+def _on_train(branch: TrainedBranch) -> Tensor:
+    if branch.train_logits is None:
+        raise ValueError("an earlier branch has no logits on the training split: train it in order or in the cascade")
+    return branch.train_logits

@@ -12,6 +12,7 @@ from aebnas.errors import BranchError, TrainingError
 from aebnas.training import candidates
 from aebnas.training.candidates import limited, start_over, train_branch, train_network
 from aebnas.training.fit import logits_of
+from aebnas.training.regimes import Phase, Regime
 from aebnas.training.settings import FitSettings, RegimeSettings
 
 CPU = torch.device("cpu")
@@ -161,14 +162,12 @@ def test_phases_share_the_epochs_of_a_regime(monkeypatch, prepared, specs):
         seen.append((settings.epochs, options["seed"], len(trainee.moving)))
         return real(trainee, train, validation, objective, settings, **options)
 
-    half = candidates.REGIMES["mixed"].phases(2, RegimeSettings())[0].__class__
     phases = [
-        half("branches", branches=True, backbone=False, exit_weights=(1.0, 1.0, 0.0), epochs=0.5),
-        half("everything", branches=True, backbone=True, exit_weights=(1.0, 1.0, 1.0), epochs=0.5),
+        Phase("branches", (0, 1), 0, (1.0, 1.0, 0.0), epochs=0.5),
+        Phase("everything", (0, 1), 3, (1.0, 1.0, 1.0), epochs=0.5),
     ]
-    regime = candidates.REGIMES["mixed"].__class__(lambda branches, settings: phases)
+    monkeypatch.setattr(candidates, "REGIMES", {"mixed": Regime(lambda branches, settings: phases)})
     monkeypatch.setattr(candidates, "fit", spy)
-    monkeypatch.setattr(candidates, "REGIMES", {"mixed": regime})
     _, results = train_network(
         specs,
         prepared.backbone,

@@ -10,14 +10,14 @@ import torch
 from aebnas.data.preprocessing import identity
 from aebnas.data.splits import TensorSplit
 from aebnas.errors import ExperimentError, TrainingError
-from aebnas.training.candidates import train_network
+from aebnas.training.candidates import forgetting, train_network
 from aebnas.training.fit import logits_of
 from aebnas.training.objective import Objective
 from aebnas.training.regimes import REGIMES
 from aebnas.training.settings import FitSettings, RegimeSettings
 
 CPU = torch.device("cpu")
-MOVING = ("joint", "mixed")
+MOVING = ("joint", "mixed", "cgt-hard", "cgt-soft")
 
 
 @pytest.fixture(params=["labels", "backbone"])
@@ -104,7 +104,9 @@ def test_parts_that_no_phase_moves_are_the_same_bit_by_bit(train, prepared, regi
         assert torch.equal(network(images)[-1], prepared.backbone(images))
 
 
+@pytest.mark.parametrize("regime", [name for name in REGIMES if name != "sequential"])
 def test_the_loss_falls(train, prepared, regime, target):
+    """But where later steps may harm earlier exits: what they do is told apart in the contract suite."""
     (teacher,) = logits_of(lambda x: [prepared.backbone(x)], prepared.data.train, CPU)
     objective = Objective((1.0, 1.0, 1.0), teacher if target == "backbone" else None)
     losses = []
@@ -116,8 +118,9 @@ def test_the_loss_falls(train, prepared, regime, target):
 
 
 def test_branches_learn(train, regime):
-    _, results = train(regime, epochs=6)
-    assert min(results[-1].best) > 0.5  # of four classes
+    _, results = train(regime, epochs=9)
+    after = [right_after for right_after, _ in forgetting(results)] or results[-1].best
+    assert min(after) > 0.5  # of four classes
 
 
 def test_a_sample_that_is_not_finite_is_refused(train, prepared, regime, target):
@@ -179,7 +182,9 @@ def test_joint_starts_a_backbone_that_came_trained_from_fresh_weights(train, pre
     assert not any(torch.equal(fresh[name], different[name]) for name in convolutions)
 
 
+@pytest.mark.parametrize("regime", [name for name in REGIMES if not name.startswith("cgt")])
 def test_labels_do_not_matter_where_the_backbone_is_the_target(train, prepared, regime):
+    """But for gates, which open and close by them."""
     data = prepared.data
     shuffled = TensorSplit(data.train.images, data.train.labels.flip(0), data.train.preprocessing)
     one, _ = train(regime, "backbone", epochs=1)
@@ -214,12 +219,24 @@ def test_a_limited_split_keeps_its_teacher(train, prepared, regime, samples):
 def test_which_parts_the_regimes_move():
     settings = RegimeSettings(weighting="linear")
     (alone,) = REGIMES["disjoint"].phases(2, settings)
-    assert (alone.branches, alone.backbone, alone.exit_weights) == (True, False, (1.0, 1.0, 0.0))
+    assert (alone.branches, alone.depth, alone.exit_weights) == ((0, 1), 0, (1.0, 1.0, 0.0))
     for name in MOVING:
         (together,) = REGIMES[name].phases(2, settings)
-        assert (together.branches, together.backbone, together.exit_weights) == (True, True, (0.5, 1.0, 1.5))
-    assert [REGIMES[name].start for name in ("disjoint", "mixed", "joint")] == ["trained", "trained", "initial"]
-    assert [name for name in REGIMES if REGIMES[name].freezes_backbone] == ["disjoint"]
+        assert (together.branches, together.depth, together.exit_weights) == ((0, 1), 3, (0.5, 1.0, 1.5))
+    in_order = REGIMES["calex"].phases(2, settings)
+    assert [(phase.branches, phase.depth, phase.exit_weights) for phase in in_order] == [
+        ((0,), 0, (1.0, 0.0, 0.0)),
+        ((1,), 0, (0.0, 1.0, 0.0)),
+    ]
+    steps = REGIMES["sequential"].phases(2, settings)
+    assert [(phase.branches, phase.depth, phase.still, phase.exit_weights) for phase in steps] == [
+        ((0,), 1, 0, (1.0, 0.0, 0.0)),
+        ((1,), 2, 1, (0.0, 1.0, 0.0)),
+        ((), 3, 2, (0.0, 0.0, 1.0)),
+    ]
+    starts = {name: REGIMES[name].starts(settings) for name in REGIMES}
+    assert sorted(name for name, start in starts.items() if start == "initial") == ["cgt-hard", "cgt-soft", "joint"]
+    assert [name for name in REGIMES if REGIMES[name].freezes_backbone] == ["disjoint", "calex"]
 
 
 def test_an_unknown_regime_names_the_nearest():
