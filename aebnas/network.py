@@ -14,8 +14,10 @@ from aebnas.branches.build import Branch
 from aebnas.branches.linked import Cascade, LinkedBranch, build_exit
 from aebnas.branches.spec import BranchSpec
 from aebnas.errors import BranchError, InputError
+from aebnas.exits.bars import bars
 from aebnas.exits.confidence import build_confidence
-from aebnas.exits.policy import Policy
+from aebnas.exits.decision import Decider
+from aebnas.exits.policy import Policy, Threshold
 from aebnas.registry import unknown_name
 
 
@@ -79,8 +81,16 @@ class EarlyExitNetwork(nn.Module):
         """Return the segments and branches that run when only the branches in ``mask`` are on.
 
         Segment k leads to branch k; the one after the last branch ends in the backbone's logits.
+
+        Raises:
+            InputError: of a cascaded network, a branch is on that hears one which is off.
         """
         on = [i for i in range(len(self.points)) if mask is None or mask[i]]
+        if self.cascade != "none" and on != list(range(len(on))):
+            raise InputError(
+                f"branch {on[-1]} of a cascaded network hears the branch before it, which is off: switch off only the "
+                "last branches"
+            )
         # Attach point p lies at the end of segment p.
         bounds = [0, *(self.points[i] + 1 for i in on), len(self.backbone.segments)]
         segments = [self.backbone.span(start, stop) for start, stop in itertools.pairwise(bounds)]
@@ -95,30 +105,44 @@ class EarlyExitNetwork(nn.Module):
             policy: One threshold per branch; a branch whose threshold is None is not executed.
 
         Raises:
-            InputError: the policy is that of a network with another number of branches.
+            InputError: the policy is that of a network with another number of branches or classes, or switches off a
+                branch that the next one of a cascaded network hears.
         """
         if len(policy.thresholds) != len(self.branches):
             raise InputError(
                 f"the policy has {len(policy.thresholds)} thresholds for {len(self.branches)} branches: "
                 "give one per branch, None for those that are off"
             )
-        measure = build_confidence(policy.confidence)
+        decider = Decider(build_confidence(policy.confidence))
         segments, branches = self.parts([threshold is not None for threshold in policy.thresholds])
-        numbers = [i for i, threshold in enumerate(policy.thresholds) if threshold is not None]
+        on = [(i, self._bars(threshold)) for i, threshold in enumerate(policy.thresholds) if threshold is not None]
         labels = torch.empty(len(images), dtype=torch.int64, device=images.device)
         exits = torch.full_like(labels, len(self.branches))
         confidence = torch.empty(len(images), device=images.device)
         here, rows = images, torch.arange(len(images), device=images.device)
-        for segment, branch, number in zip(segments, branches, numbers, strict=False):
+        logits = state = None
+        for segment, branch, (number, bars_here) in zip(segments, branches, on, strict=False):
             here = segment(here)
-            logits = branch(here)
-            sure = measure(logits)
-            leaves = sure >= torch.tensor(policy.thresholds[number], dtype=torch.float32, device=sure.device)
+            logits = branch(here, logits) if isinstance(branch, LinkedBranch) else branch(here)
+            label, sure, *handed = decider(logits, state)
+            wanted = bars_here.to(sure.device)
+            leaves = sure >= (wanted[label] if wanted.ndim else wanted)
             left = rows[leaves]
-            labels[left], exits[left], confidence[left] = logits[leaves].argmax(1), number, sure[leaves]
-            here, rows = here[~leaves], rows[~leaves]
+            labels[left], exits[left], confidence[left] = label[leaves], number, sure[leaves]
+            here, rows, logits = here[~leaves], rows[~leaves], logits[~leaves]
+            state = handed[0][~leaves] if handed else None
             if not len(rows):
                 return Prediction(labels, exits, confidence)
-        logits = segments[-1](here)
-        labels[rows], confidence[rows] = logits.argmax(1), measure(logits)
+        labels[rows], confidence[rows], *_ = decider(segments[-1](here), state)
         return Prediction(labels, exits, confidence)
+
+    def _bars(self, threshold: Threshold) -> Tensor:
+        """Return the threshold of a branch that is on, one number () or one per predicted class (C,)."""
+        assert threshold is not None
+        classes = self.backbone.num_classes
+        if isinstance(threshold, tuple) and len(threshold) != classes:
+            raise InputError(
+                f"the policy has thresholds for {len(threshold)} classes, this network tells {classes}: give one per "
+                "class, None for those that never leave"
+            )
+        return torch.from_numpy(bars(threshold))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,14 @@ from torch import nn
 from aebnas.backbones.build import state_fingerprint
 from aebnas.backbones.cut import SegmentedBackbone
 from aebnas.branches.build import Branch
-from aebnas.branches.spec import FP32, BranchSpec
+from aebnas.branches.spec import FP32, NO_CASCADE, BranchSpec
 from aebnas.costs.kinds import KINDS
 from aebnas.devices.profile import HardwareProfile
-from aebnas.exits.policy import Policy
+from aebnas.exits.policy import Policy, Threshold, Thresholds
 from aebnas.export.deployed import Chain, DeployedNetwork
 from aebnas.export.graphs import join
 from aebnas.export.package import Part, export_network
+from aebnas.export.precision import refuse_cascade
 from aebnas.files import canonical_json, digest
 from aebnas.network import EarlyExitNetwork
 from aebnas.prepare import Prepared
@@ -43,7 +44,7 @@ def rebuild(row: Mapping[str, Any], prepared: Prepared, folder: RunFolder) -> Ea
     specs = [BranchSpec.from_json(value) for value in row["exits"]]
     moved = "network" in weights
     backbone = copy.deepcopy(prepared.backbone) if moved else prepared.backbone
-    network = EarlyExitNetwork(backbone, specs).cpu()
+    network = EarlyExitNetwork(backbone, specs, row.get("cascade", NO_CASCADE)).cpu()
     if moved:
         key = weights["network"]
         load_state(network, folder.networks.get(key)["state"], folder.networks.path(key))
@@ -67,8 +68,11 @@ def deploy(network: EarlyExitNetwork, prepared: Prepared, precision: str, folder
         network: In evaluation mode.
 
     Raises:
-        BackboneError: a part cannot be converted.
+        BackboneError: a part cannot be converted, or the branches are cascaded.
     """
+    branches = [branch for branch in network.branches if isinstance(branch, Branch)]
+    if len(branches) < len(network.branches):
+        raise refuse_cascade(precision)
     if network.backbone is prepared.backbone:
         chain, borders = deployed_backbone(prepared, precision, folder), network.points
     else:
@@ -77,7 +81,6 @@ def deploy(network: EarlyExitNetwork, prepared: Prepared, precision: str, folder
         cuts = [spec.attach for spec in network.specs]
         chain = _chain(segments, network.backbone, cuts, prepared, precision, folder)
         borders = tuple(range(len(cuts)))
-    branches = [branch for branch in network.branches if isinstance(branch, Branch)]
     return DeployedNetwork(chain, borders, tuple(map(chain.branch, branches, borders)))
 
 
@@ -105,10 +108,12 @@ def export_row(
 ) -> Path:
     """Write the network of ``row`` with its thresholds to ``out``; exits that are switched off are left away.
 
-    A static row becomes a file without exits that ends in its branch (or in the backbone's classifier).
+    A static row becomes a file without exits that ends in its branch (or in the backbone's classifier); of a cascaded
+    network only the first branch stands alone.
 
     Raises:
         RunError: ``out`` cannot be written. BackboneError: a part cannot be written as ONNX.
+        InputError: a branch of a cascaded network would have nobody to hear.
     """
     precision = row.get("precision", FP32)
     same = precision == FP32
@@ -152,16 +157,16 @@ def costs_of(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _executed(
     row: Mapping[str, Any], network: EarlyExitNetwork | DeployedNetwork
-) -> tuple[list[Part], list[Part], tuple[float, ...], list[int]]:
+) -> tuple[list[Part], list[Part], Thresholds, list[int]]:
     """Return the segments, branches and thresholds of ``row`` that can run, and the numbers of its branches.
 
     At a threshold of 0 everything leaves: that branch is the end, and what lies behind it is left away.
     """
-    thresholds = () if row["static"] else tuple(row["thresholds"])
+    thresholds = () if row["static"] else _thresholds(row["thresholds"])
     on = [number for number, threshold in enumerate(thresholds) if threshold is not None]
     last = row.get("cut")
     for place, number in enumerate(on):
-        if thresholds[number] <= 0:
+        if _lets_all_leave(thresholds[number]):
             last, on = number, on[:place]
             break
     kept = [*on, *([] if last is None else [last])]
@@ -170,7 +175,17 @@ def _executed(
     branches: list[Part] = [*parts[1]]
     if last is not None:
         segments = [*segments[:-2], _in_a_row(segments[-2], branches.pop())]
-    return segments, branches, tuple(float(thresholds[number]) for number in on), kept
+    return segments, branches, tuple(thresholds[number] for number in on), kept
+
+
+def _thresholds(values: Iterable[Any]) -> Thresholds:
+    """Return thresholds as a row has them, which may have come from JSON."""
+    return tuple(tuple(value) if isinstance(value, list) else value for value in values)
+
+
+def _lets_all_leave(threshold: Threshold) -> bool:
+    wanted = threshold if isinstance(threshold, tuple) else (threshold,)
+    return all(one is not None and one <= 0 for one in wanted)
 
 
 def _in_a_row(first: Part, second: Part) -> Part:

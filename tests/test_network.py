@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from aebnas.backbones.cut import SegmentedBackbone, cut_backbone
+from aebnas.branches.linked import CASCADES, LinkedBranch
 from aebnas.branches.spec import BranchSpec, PartSpec
 from aebnas.errors import BranchError, InputError
 from aebnas.exits.confidence import CONFIDENCES, build_confidence
+from aebnas.exits.decision import decide
 from aebnas.exits.policy import Policy
 from aebnas.network import EarlyExitNetwork
 
@@ -40,46 +42,50 @@ def new_backbone() -> SegmentedBackbone:
     return cut_backbone(model, INPUT, modules=list(POINTS))
 
 
-def new_network(*names: str) -> EarlyExitNetwork:
-    network = EarlyExitNetwork(new_backbone(), [SPECS[name] for name in names])
+def new_network(*names: str, cascade: str = "none") -> EarlyExitNetwork:
+    network = EarlyExitNetwork(new_backbone(), [SPECS[name] for name in names], cascade)
     for branch in network.branches:  # fresh ones are sure of nothing
-        branch[-1][-1].weight.data.mul_(8)
+        alone = branch.branch if isinstance(branch, LinkedBranch) else branch
+        alone[-1][-1].weight.data.mul_(8)
+        if isinstance(branch, LinkedBranch) and branch.inputs is not None:
+            nn.init.normal_(branch.inputs.weight, std=2)  # it begins at nothing
     return network.eval()
 
 
 NETWORKS = {names: new_network(*names) for names in [(), ("0",), ("2",), ("0", "1"), ("0", "1", "2")]}
+CASCADED = {cascade: new_network("0", "1", "2", cascade=cascade) for cascade in CASCADES[1:]}
 IMAGES = torch.randn(64, *INPUT, generator=torch.Generator().manual_seed(1))
 
 
 @torch.no_grad()
 def by_hand(network: EarlyExitNetwork, policy: Policy, images: torch.Tensor):
-    """Every exit for every sample; then, sample by sample, the first that is sure enough."""
-    logits = network(images)
-    sure = torch.stack([build_confidence(policy.confidence)(z) for z in logits])
-    labels, exits = [], []
+    """Every exit that is on for every sample; then, sample by sample, the first that is sure enough."""
+    mask = [threshold is not None for threshold in policy.thresholds]
+    said, sure = decide(build_confidence(policy.confidence), network(images), mask)
+    on, labels, exits, confidences, distances = np.flatnonzero([*mask, True]), [], [], [], []
     for sample in range(len(images)):
-        thresholds = [*policy.thresholds, float("-inf")]
-        leaves = [t is not None and bool(sure[e, sample] >= t) for e, t in enumerate(thresholds)]
-        exits.append(leaves.index(True))
-        labels.append(int(logits[exits[-1]][sample].argmax()))
-    confidence = sure[torch.tensor(exits, dtype=torch.int64), torch.arange(len(images))]
-    return labels, exits, confidence, sure
+        for place, exit_ in enumerate(on):
+            label, score = int(said[place, sample]), float(sure[place, sample])
+            limit = -np.inf if exit_ == len(mask) else policy.thresholds[exit_]
+            limit = limit[label] if isinstance(limit, tuple) else limit
+            if limit is not None and exit_ < len(mask):
+                distances.append(abs(score - limit))
+            if limit is not None and score >= limit:
+                break
+        labels.append(label)
+        exits.append(int(exit_))
+        confidences.append(score)
+    return labels, exits, torch.tensor(confidences), min(distances, default=1.0)
 
 
-@pytest.mark.parametrize("names", NETWORKS, ids=lambda names: "-".join(names) or "bare")
-@settings(max_examples=40, deadline=None)
-@given(data=st.data())
-def test_real_exiting_gives_what_computing_everything_gives(names, data):
-    network = NETWORKS[names]
-    threshold = st.none() | st.floats(0, 1) | st.sampled_from([0.0, 2.0])  # 0: everybody leaves, 2: nobody
-    thresholds = data.draw(st.tuples(*[threshold] * len(names)))
-    policy = Policy(data.draw(st.sampled_from(list(CONFIDENCES))), thresholds)
-    start, count = data.draw(st.integers(0, 50)), data.draw(st.integers(1, 14))
-    images = IMAGES[start : start + count]
-    labels, exits, confidence, sure = by_hand(network, policy, images)
-    for score, limit in zip(sure, policy.thresholds, strict=False):
-        # The last bits of a confidence may depend on the batch it is computed in.
-        assume(limit is None or (score - limit).abs().min() > 1e-5)
+NUMBER = st.floats(0, 1) | st.sampled_from([0.0, 2.0])  # 0: everybody leaves, 2: nobody
+THRESHOLD = NUMBER | st.tuples(*[st.none() | NUMBER] * CLASSES)
+
+
+def check(network: EarlyExitNetwork, policy: Policy, images: torch.Tensor) -> None:
+    labels, exits, confidence, nearest = by_hand(network, policy, images)
+    # The last bits of a confidence may depend on the batch it is computed in; patience counts.
+    assume(policy.confidence == "patience" or nearest > 1e-5)
     result = network.predict(images, policy)
     assert result.labels.tolist() == labels
     assert result.exits.tolist() == exits
@@ -91,9 +97,40 @@ def test_real_exiting_gives_what_computing_everything_gives(names, data):
     )
 
 
+@pytest.mark.parametrize("names", NETWORKS, ids=lambda names: "-".join(names) or "bare")
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_real_exiting_gives_what_computing_everything_gives(names, data):
+    thresholds = data.draw(st.tuples(*[st.none() | THRESHOLD] * len(names)))
+    policy = Policy(data.draw(st.sampled_from(list(CONFIDENCES))), thresholds)
+    start, count = data.draw(st.integers(0, 50)), data.draw(st.integers(1, 14))
+    check(NETWORKS[names], policy, IMAGES[start : start + count])
+
+
+@pytest.mark.parametrize("cascade", CASCADES[1:])
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_cascaded_branches_hear_those_of_their_own_samples(cascade, data):
+    on = data.draw(st.integers(0, 3))
+    thresholds = (*data.draw(st.tuples(*[THRESHOLD] * on)), *[None] * (3 - on))
+    policy = Policy(data.draw(st.sampled_from(list(CONFIDENCES))), thresholds)
+    start, count = data.draw(st.integers(0, 50)), data.draw(st.integers(1, 14))
+    check(CASCADED[cascade], policy, IMAGES[start : start + count])
+
+
+def test_a_branch_that_hears_one_which_is_off_is_refused():
+    network = CASCADED["both"]
+    for mask in ([False, True, False], [True, False, True], [False, False, True]):
+        with pytest.raises(InputError, match=r"cascaded network hears the branch before it, which is off"):
+            network.parts(mask)
+        with pytest.raises(InputError, match="switch off only the last branches"):
+            network.predict(IMAGES, Policy("margin", tuple(0.5 if on else None for on in mask)))
+    assert len(network.parts([True, True, False])[1]) == 2
+
+
 def test_the_random_images_leave_at_every_exit():
     network = NETWORKS["0", "1", "2"]
-    _, _, _, sure = by_hand(network, Policy("margin", (None,) * 3), IMAGES)
+    _, sure = decide(build_confidence("margin"), network(IMAGES))
     policy = Policy("margin", tuple(float(score.quantile(0.7)) for score in sure[:-1]))
     result = network.predict(IMAGES, policy)
     assert set(result.exits.tolist()) == {0, 1, 2, 3}
@@ -238,3 +275,8 @@ def test_a_branch_that_does_not_fit_is_refused():
 def test_a_policy_of_another_network_is_refused(thresholds):
     with pytest.raises(InputError, match=f"the policy has {len(thresholds)} thresholds for 2 branches"):
         NETWORKS["0", "1"].predict(IMAGES, Policy("margin", thresholds))
+
+
+def test_thresholds_of_other_classes_are_refused():
+    with pytest.raises(InputError, match="thresholds for 3 classes, this network tells 4"):
+        NETWORKS["0",].predict(IMAGES, Policy("margin", ((0.5, None, 0.5),)))
