@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import nn
 
 from aebnas.branches.layers import Shape
+from aebnas.branches.prototypes import PrototypePooling
 from aebnas.errors import BranchError
 from aebnas.registry import Registry
 
@@ -57,3 +58,18 @@ def expand_mix(shape: Shape, num_classes: int, *, expand: int = 6, mix: int = 0)
         nn.Hardswish(),
         nn.Linear(mixed, num_classes),
     )
+
+
+@HEADS.add("prototype-pooling")
+def prototype_pooling(shape: Shape, num_classes: int, *, width: int = 32, prototypes: int = 16) -> nn.Module:
+    """How much the map looks like learned prototypes, at its best place and on average, beside its average; linear.
+
+    CalexNet's head (arXiv 2509.08318), our variant: see :class:`PrototypePooling`.
+    """
+    _check_map("prototype-pooling", shape)
+    if not 1 <= width <= 1024 or not 1 <= prototypes <= 1024:
+        raise BranchError(
+            f"head 'prototype-pooling' takes width and prototypes of 1 to 1024 (got {width} and {prototypes})"
+        )
+    pooling = PrototypePooling(shape[0], width, prototypes)
+    return nn.Sequential(pooling, nn.Linear(pooling.features, num_classes))

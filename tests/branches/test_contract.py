@@ -29,6 +29,7 @@ OPTIONS = {
     "resize": [{}, {"size": 10}, {"size": 5}],
     "grid-linear": [{"size": 1}],
     "expand-mix": [{}, {"expand": 2, "mix": 12}],
+    "prototype-pooling": [{}, {"width": 6, "prototypes": 3}],
 }
 
 
