@@ -39,5 +39,5 @@ class PrototypePooling(nn.Module):
         """Return the cosine of every position with every prototype, (N, prototypes, H, W)."""
         products: Tensor = self.prototypes(F.normalize(self.project(x), dim=1, eps=SHORTEST))
         # One length per prototype: dividing after the convolution keeps that a plain one, which everybody can count.
-        lengths: Tensor = self.prototypes.weight.flatten(1).norm(dim=1)  # type: ignore[no-untyped-call]
+        lengths: Tensor = self.prototypes.weight.flatten(1).norm(dim=1)
         return products / lengths[:, None, None]
