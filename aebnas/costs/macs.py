@@ -33,15 +33,15 @@ class MacCount:
 
 
 @torch.no_grad()
-def count_macs(module: nn.Module, shape: tuple[int, ...]) -> MacCount:
-    """Count a module's MACs for one sample of ``shape`` (without batch)."""
+def count_macs(module: nn.Module, shape: tuple[int, ...], *more: tuple[int, ...]) -> MacCount:
+    """Count a module's MACs for one sample of ``shape`` (without batch), and one of each of ``more`` inputs."""
     # thop hangs buffers on every layer, so it works on a copy.
     probe = copy.deepcopy(module).cpu().eval()
-    sample = torch.zeros(1, *shape)
+    samples = tuple(torch.zeros(1, *each) for each in (shape, *more))
     with counting_flops() as counter:
-        probe(sample)
+        probe(*samples)
     executed = counter.get_total_flops() // 2
-    by_kind = _by_kind(probe, sample)
+    by_kind = _by_kind(probe, samples)
     return MacCount(int(by_kind["all"]), max(0, int(executed - by_kind["products"])))
 
 
@@ -51,9 +51,9 @@ def segment_macs(backbone: SegmentedBackbone) -> list[int]:
     return [count_macs(segment, shape).macs for segment, shape in zip(backbone.segments, shapes, strict=True)]
 
 
-def _by_kind(probe: nn.Module, sample: torch.Tensor) -> dict[str, float]:
+def _by_kind(probe: nn.Module, samples: tuple[torch.Tensor, ...]) -> dict[str, float]:
     """Return thop's total, and its total over the layers that are products (convolutions and linear layers)."""
-    total, _, tree = thop.profile(probe, (sample,), verbose=False, ret_layer_info=True)
+    total, _, tree = thop.profile(probe, samples, verbose=False, ret_layer_info=True)
     products = (nn.Linear, nn.modules.conv._ConvNd)
     names = {name: isinstance(part, products) for name, part in probe.named_modules()}
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 
 from aebnas.backbones.cut import SegmentedBackbone
-from aebnas.branches.build import build_branch
+from aebnas.branches.linked import Cascade, LinkedBranch, build_exit
 from aebnas.branches.spec import BranchSpec
 from aebnas.costs.blocks import Block, BlockTimer, Figures, TrialNetwork
 from aebnas.costs.kinds import ENERGY, LATENCY, MACS, MEMORY, SIZE, TAIL
@@ -47,7 +46,6 @@ class CostModel:
         self._segment_macs = segment_macs(backbone)
         self._empty_ms = None if timer is None else timer.overhead_ms()
         self._branches: dict[str, Part] = {}
-        self._cuts: dict[str, Part] = {}
         self._spans, self._ends, self._static = self._measure_spans()
         self.names = self._known_names()
         self.overhead = overhead or self._fit(calibration)
@@ -63,27 +61,48 @@ class CostModel:
         """Where energies come from: the name of a sensor, ``profile`` for active power x time, None: no energies."""
         return self._static.figures.energy_source
 
-    def network(self, specs: Sequence[BranchSpec]) -> NetworkCosts:
+    def network(self, specs: Sequence[BranchSpec], cascade: Cascade = "none") -> NetworkCosts:
         """Return the costs of a network with branches ``specs``, in the order of their attach points.
 
         Branches that were not seen before are measured now; their weights do not matter, so none are needed.
 
+        Args:
+            cascade: What a branch hears of the exit before it.
+
         Raises:
             BranchError: a branch does not fit. MeasurementError: a block could not be measured.
+            BackboneError: a block cannot be written, or not in this precision.
         """
-        self._measure_branches([spec for spec in specs if spec.key not in self._branches])
-        return self._compose(specs, self.overhead)
+        self._measure_branches([(specs, cascade)])
+        return self._compose(specs, self.overhead, cascade)
 
-    def _compose(self, specs: Sequence[BranchSpec], overhead: Overhead) -> NetworkCosts:
+    def _compose(self, specs: Sequence[BranchSpec], overhead: Overhead, cascade: Cascade = "none") -> NetworkCosts:
+        alone = [self._alone(number, cascade) for number in range(len(specs))]
+        behind = tuple(self._branches[f"{self._kind(number, cascade)} {spec.key}"] for number, spec in enumerate(specs))
         return NetworkCosts(
             self.names,
             tuple(self._point(spec) for spec in specs),
             self._spans,
             self._ends,
-            tuple(self._branches[spec.key] for spec in specs),
-            tuple(self._cuts[spec.key] for spec in specs),
+            tuple(
+                self._branches[f"branch {spec.key}"] if can else heard
+                for spec, can, heard in zip(specs, alone, behind, strict=True)
+            ),
+            behind,
+            tuple(self._branches[f"cut {spec.key}"] for spec, can in zip(specs, alone, strict=True) if can),
             overhead,
         )
+
+    def _alone(self, number: int, cascade: Cascade) -> bool:
+        """Tell whether branch ``number`` of a network can stand without those before it."""
+        return number == 0 or cascade == "none"
+
+    def _kind(self, number: int, cascade: Cascade) -> str:
+        """Return the kind of block that branch ``number`` of a network is behind another exit, if there is one."""
+        if not self._alone(number, cascade):
+            return f"cascaded-{cascade}"
+        # Without a state to carry along, a branch is the same graph wherever it stands.
+        return "behind" if number and self._timer is not None and self._timer.stateful else "branch"
 
     def _point(self, spec: BranchSpec) -> int:
         return self._points().index(spec.attach)
@@ -122,29 +141,39 @@ class CostModel:
             self._part(sum(macs), figures["backbone"]),
         )
 
-    def _measure_branches(self, specs: Sequence[BranchSpec]) -> None:
-        """Measure every branch, and the static network that ends in it."""
-        branches = {spec.key: self._branch(spec) for spec in specs}
-        cuts = {spec.key: self._cut(spec, branches[spec.key]) for spec in specs}
-        named = {f"branch {key}": block for key, block in branches.items()}
-        figures = self._figures(named | {f"cut {key}": block for key, block in cuts.items()})
-        before = dict(zip(self._points(), itertools.accumulate(self._segment_macs), strict=False))
-        for spec in specs:
-            block = branches[spec.key]
-            macs = count_macs(block.parts[-1], block.shape).macs
-            self._branches[spec.key] = self._part(macs, figures[f"branch {spec.key}"])
-            self._cuts[spec.key] = self._part(before[spec.attach] + macs, figures[f"cut {spec.key}"])
+    def _measure_branches(self, networks: Sequence[tuple[Sequence[BranchSpec], Cascade]]) -> None:
+        """Measure every branch of ``networks``, and the static network that ends in it where it can stand alone."""
+        blocks: dict[str, Block] = {}
+        for specs, cascade in networks:
+            for number, spec in enumerate(specs):
+                kinds = {"branch", "cut"} if self._alone(number, cascade) else set()
+                for kind in sorted(kinds | {self._kind(number, cascade)}):
+                    name = f"{kind} {spec.key}"
+                    if name not in self._branches and name not in blocks:
+                        blocks[name] = self._block(kind, spec, cascade)
+        figures = self._figures(blocks)
+        for name, block in blocks.items():
+            self._branches[name] = self._part(self._branch_macs(block), figures[name])
 
-    def _cut(self, spec: BranchSpec, branch: Block) -> Block:
-        parts = (*self._span(-1, self._point(spec)).parts, *branch.parts)
-        return Block(parts, self._backbone.input_shape, gated=True)
+    def _block(self, kind: str, spec: BranchSpec, cascade: Cascade) -> Block:
+        if kind == "cut":
+            parts = (*self._span(-1, self._point(spec)).parts, *self._branch(spec).parts)
+            return Block(parts, self._backbone.input_shape, gated=True, last=True)
+        return self._branch(spec) if kind == "branch" else self._branch(spec, cascade, first=False)
+
+    def _branch_macs(self, block: Block) -> float:
+        """Return the MACs of a branch and of the segments before it in ``block``, which are whole ones of the input."""
+        *segments, branch = block.parts
+        shape = self._shapes[len(segments)] if segments else block.shape
+        heard = [(self._backbone.num_classes,)] if isinstance(branch, LinkedBranch) else []
+        return sum(self._segment_macs[: len(segments)]) + count_macs(branch, shape, *heard).macs
 
     def _fit(self, networks: Sequence[Sequence[BranchSpec]]) -> Overhead:
         """Fit the overhead on real graphs of ``networks``: forced to each of their exits, and on real images."""
         if self._timer is None or not any(networks):
             return Overhead(self._empty_ms or 0.0)
         # All in one go, so that they are measured interleaved.
-        self._measure_branches(list({spec.key: spec for specs in networks for spec in specs}.values()))
+        self._measure_branches([(specs, "none") for specs in networks])
         composed = [self._compose(specs, Overhead(0.0)) for specs in networks if specs]
         trials = [self._trial(specs) for specs in networks if specs]
         forced = {
@@ -178,10 +207,11 @@ class CostModel:
         ]
 
     def _trial(self, specs: Sequence[BranchSpec]) -> TrialNetwork:
-        stages, here = [], -1
+        stages: list[tuple[Block, Block]] = []
+        here = -1
         for spec in specs:
             point = self._point(spec)
-            stages.append((self._span(here, point), self._branch(spec)))
+            stages.append((self._span(here, point), self._branch(spec, first=not stages)))
             here = point
         return TrialNetwork(tuple(stages), self._end(here))
 
@@ -189,11 +219,13 @@ class CostModel:
         return Block(tuple(self._backbone.segments[start + 1 : stop + 1]), self._shapes[start + 1])
 
     def _end(self, start: int) -> Block:
-        return replace(self._span(start, self._last), gated=True)
+        before = None if start < 0 else self._backbone.num_classes
+        return replace(self._span(start, self._last), gated=True, classes_before=before, last=True)
 
-    def _branch(self, spec: BranchSpec) -> Block:
-        shape = self._shapes[self._point(spec) + 1]
-        return Block((build_branch(spec, shape, self._backbone.num_classes),), shape, gated=True)
+    def _branch(self, spec: BranchSpec, cascade: Cascade = "none", *, first: bool = True) -> Block:
+        shape, classes = self._shapes[self._point(spec) + 1], self._backbone.num_classes
+        made = build_exit(spec, shape, classes, cascade, first=first)
+        return Block((made,), shape, gated=True, classes_before=None if first else classes)
 
     def _part(self, macs: float, figures: Figures) -> Part:
         beyond_ms = max(0.0, (figures.latency_ms or 0.0) - (self._empty_ms or 0.0))

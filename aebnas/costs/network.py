@@ -53,8 +53,10 @@ class NetworkCosts:
         points: Attach point of every branch.
         spans: ``spans[a, b]``: from attach point a (-1: the input) to attach point b.
         ends: ``ends[a]``: from attach point a (-1: the input) to the backbone's label and confidence.
-        branches: One per branch, its gate (softmax, confidence) included.
-        cuts: One per branch: the whole static network that ends there, with label and confidence, as one graph.
+        branches: One per branch, its gate (softmax, confidence) included, as it runs when it is the first that is on.
+        behind: The same behind another exit, which hands on to it what it hears or carries along.
+        cuts: One per branch that can stand alone, all of them or (of cascaded ones) the first: the whole static network
+            that ends there, with label and confidence, as one graph.
         overhead: Turns the latencies of parts into that of a graph.
     """
 
@@ -63,6 +65,7 @@ class NetworkCosts:
     spans: Mapping[tuple[int, int], Part]
     ends: Mapping[int, Part]
     branches: tuple[Part, ...]
+    behind: tuple[Part, ...]
     cuts: tuple[Part, ...]
     overhead: Overhead
 
@@ -75,7 +78,8 @@ class NetworkCosts:
         here = -1
         for number, (point, on) in enumerate(zip(self.points, mask, strict=True)):
             if on and number <= exit_:
-                levels.append((self.spans[here, point], self.branches[number]))
+                branch = self.behind[number] if levels else self.branches[number]
+                levels.append((self.spans[here, point], branch))
                 here = point
         gates, final = len(levels), exit_ == len(self.points)
         if final:
@@ -134,7 +138,11 @@ class NetworkCosts:
         )
 
     def truncated(self, exit_: int) -> Costs:
-        """Return the costs of the static network that always ends in branch ``exit_``, with label and confidence."""
+        """Return the costs of the static network that always ends in branch ``exit_``, with label and confidence.
+
+        Raises:
+            IndexError: that branch cannot stand alone, for it hears another.
+        """
         return static_costs(self.names, self.cuts[exit_])
 
     def _costs(self, path: Path, whole: Path) -> Costs:

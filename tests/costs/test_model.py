@@ -30,6 +30,8 @@ SIZE_MIB, MEMORY_MIB, POWER = 0.5, 0.25, 2.0
 class FakeTimer:
     """Blocks take a made-up time that tells them apart, all of it exact in binary; whole graphs take some more."""
 
+    stateful = False
+
     def __init__(self, *, energy=False, memory=False, scale=1.0, gate_ms=0.0, switch_ms=0.0) -> None:
         self.calls: list[tuple[str, ...]] = []
         self.trials: list[TrialNetwork] = []
