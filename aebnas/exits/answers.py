@@ -79,3 +79,28 @@ class Answers:
         if self.prefixes:
             return [(True,) * on + (False,) * (self.branches - on) for on in every]
         return sorted(itertools.product((False, True), repeat=self.branches), key=sum)
+
+    def whole(self, mask: Mask) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return confidences (K, N) and labels (K+1, N) with ``mask``; nan and -1 in rows of branches that are off.
+
+        Raises:
+            ValueError: what the exits say has not one row per exit that is on and one column per sample.
+        """
+        sure, said = self.say(mask)
+        on, samples = [*np.flatnonzero(mask).tolist(), self.branches], len(self.truth)
+        if sure.shape != (len(on) - 1, samples) or said.shape != (len(on), samples):
+            raise ValueError(
+                f"with {len(on) - 1} branches on, {samples} samples have confidences {sure.shape} and labels "
+                f"{said.shape}"
+            )
+        confidences = np.full((self.branches, samples), np.nan, dtype=np.float32)
+        labels = np.full((self.branches + 1, samples), -1, dtype=np.int64)
+        confidences[on[:-1]], labels[on] = sure, said
+        return confidences, labels
+
+    def count_classes(self) -> int:
+        """Return the number of classes, or how many are named where it is not known."""
+        if self.classes is not None:
+            return self.classes
+        masks = self.masks() if self.depends else [(False,) * self.branches, (True,) * self.branches]
+        return 1 + max(int(self.truth.max(initial=-1)), *(int(self.say(mask)[1].max(initial=-1)) for mask in masks))

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aebnas.exits.policy import Thresholds
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -21,7 +23,8 @@ class Candidates:
     """P scored combinations.
 
     Attributes:
-        choices: Index (P, K) into each branch's grid; the grid's length = switched off.
+        choices: Of combinations, the index (P, K) into each branch's grid, its length = switched off; of a sweep, the
+            step (P, 1).
         leaving: Number of samples (P, K+1) that leave at each exit.
         correct: Number of right predictions (P,).
         costs: Mean costs (n_costs, P).
@@ -46,3 +49,11 @@ class Candidates:
             np.concatenate([part.correct for part in every]),
             np.concatenate([part.costs for part in every], axis=1),
         )
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The candidates of one search, and the thresholds (K,) that one of its choices stands for."""
+
+    candidates: Candidates
+    thresholds: Callable[[Ints], Thresholds]

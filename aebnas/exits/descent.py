@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aebnas.exits.candidates import Candidates, Ints, Keep
-from aebnas.exits.costs import ExitCosts, Floats
+from aebnas.exits.costs import ExitCosts, Floats, Mask
 from aebnas.exits.histogram import mask_of
 
 # What one whole backbone of mean cost is worth in accuracy: from nothing to more than it can ever buy back.
@@ -36,14 +36,22 @@ class CoordinateDescent:
         self._correct = correct
         self._seed = seed
 
-    def search(self, costs: ExitCosts, keep: Keep) -> Iterator[Candidates]:
-        """Yield what ``keep`` keeps of each line that is searched."""
+    def search(self, costs: ExitCosts, keep: Keep, only: Mask | None = None) -> Iterator[Candidates]:
+        """Yield what ``keep`` keeps of each line that is searched.
+
+        Args:
+            costs: Exit costs of the masks.
+            keep: Which candidates are worth keeping.
+            only: The one mask that counts, None = all; branches that are off in it have empty grids, and no others.
+        """
         generator = np.random.default_rng(self._seed)
+        # The last value of each line: off, or the highest threshold where a branch may not be switched off.
+        last = self._sizes if only is None else np.maximum(self._sizes - 1, 0)
         for weights in self._directions(costs):
-            reached = self._sizes
+            reached = last
             for price in _PRICES:
-                for start in (reached, self._sizes, generator.integers(0, self._sizes + 1)):
-                    reached = yield from self._descend(start.copy(), price * weights, costs, keep)
+                for start in (reached, last, generator.integers(0, last + 1)):
+                    reached = yield from self._descend(start.copy(), last, price * weights, costs, keep)
 
     def _directions(self, costs: ExitCosts) -> Floats:
         backbone = np.abs(costs[(False,) * len(self._sizes)][:, -1])
@@ -53,11 +61,13 @@ class CoordinateDescent:
             directions = np.vstack([directions, np.full(costs.number, 1 / costs.number)])
         return directions * scale
 
-    def _descend(self, choice: Ints, prices: Floats, costs: ExitCosts, keep: Keep) -> Generator[Candidates, None, Ints]:
+    def _descend(
+        self, choice: Ints, last: Ints, prices: Floats, costs: ExitCosts, keep: Keep
+    ) -> Generator[Candidates, None, Ints]:
         for _ in range(_ROUNDS):
             before = choice.copy()
             for branch in range(len(choice)):
-                line = self._line(choice, branch, costs)
+                line = self._line(choice, branch, int(last[branch]), costs)
                 value = line.correct / self._correct.shape[1] - prices @ line.costs
                 best = int(value.argmax())
                 # Staying put when equal is what makes the descent end.
@@ -68,8 +78,8 @@ class CoordinateDescent:
                 break
         return choice
 
-    def _line(self, choice: Ints, branch: int, costs: ExitCosts) -> Candidates:
-        """Score every value of ``branch`` with the others as in ``choice``."""
+    def _line(self, choice: Ints, branch: int, last: int, costs: ExitCosts) -> Candidates:
+        """Score every value of ``branch`` up to ``last`` with the others as in ``choice``."""
         size, final = int(self._sizes[branch]), len(choice)
         elsewhere = self._leave_without(choice, branch)
         reaching = np.flatnonzero(elsewhere > branch)
@@ -78,15 +88,16 @@ class CoordinateDescent:
         change = self._correct[branch, reaching].astype(np.int64) - self._correct[then, reaching]
         moving = np.bincount(cells, minlength=(size + 1) * (final + 1)).reshape(size + 1, final + 1)
         gain = np.bincount(ranks[change > 0], minlength=size + 1) - np.bincount(ranks[change < 0], minlength=size + 1)
-        taken, gained = _above(moving), _above(gain)
+        taken, gained = _above(moving)[: last + 1], _above(gain)[: last + 1]
 
         leaving = np.bincount(elsewhere, minlength=final + 1) - taken
         leaving[:, branch] = taken.sum(axis=1)
         correct = self._correct[elsewhere, np.arange(len(elsewhere))].sum() + gained
-        choices = np.repeat(choice[None], size + 1, axis=0)
-        choices[:, branch] = np.arange(size + 1)
-        mean = np.empty((costs.number, size + 1))
-        for rows in (slice(0, size), slice(size, size + 1)):
+        choices = np.repeat(choice[None], last + 1, axis=0)
+        choices[:, branch] = np.arange(last + 1)
+        mean = np.empty((costs.number, last + 1))
+        # On, and off.
+        for rows in (slice(0, size), slice(size, last + 1)):
             if rows.start < rows.stop:
                 mean[:, rows] = costs.of_points(leaving[rows], mask_of(choices[rows.start], self._sizes.tolist()))
         return Candidates(choices, leaving, correct, mean)

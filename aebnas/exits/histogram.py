@@ -47,10 +47,16 @@ class JointHistogram:
             right = right[..., None] + _cumulated(_histogram(cell[gains], shape) - _histogram(cell[losses], shape))
         self._right = right
 
-    def search(self, costs: ExitCosts, keep: Keep) -> Iterator[Candidates]:
-        """Score every combination, mask by mask from all off to all on; yield what ``keep`` keeps of each block."""
+    def search(self, costs: ExitCosts, keep: Keep, only: Mask | None = None) -> Iterator[Candidates]:
+        """Score every combination, mask by mask from all off to all on; yield what ``keep`` keeps of each block.
+
+        Args:
+            costs: Exit costs of the masks.
+            keep: Which candidates are worth keeping.
+            only: The one mask that counts, None = all.
+        """
         branches = len(self._sizes)
-        masks = sorted(itertools.product((False, True), repeat=branches), key=sum)
+        masks = sorted(itertools.product((False, True), repeat=branches), key=sum) if only is None else [only]
         for mask in masks:
             on = [branch for branch in range(branches) if mask[branch]]
             if all(self._sizes[branch] for branch in on):

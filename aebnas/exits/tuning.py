@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aebnas.exits.candidates import Candidates, Keep
+from aebnas.errors import InputError
+from aebnas.exits.answers import Answers
+from aebnas.exits.candidates import Candidates, Keep, Scored
+from aebnas.exits.class_sweep import sweep
+from aebnas.exits.combining import Combining, Scene
 from aebnas.exits.costs import MEANS, CostOf, ExitCosts, Reduction
 from aebnas.exits.curve import Curve, OperatingPoint, Target
-from aebnas.exits.descent import CoordinateDescent
 from aebnas.exits.dominance import nondominated, thin
-from aebnas.exits.grids import Grid, checked_grids, quantile_grid, rank
-from aebnas.exits.histogram import JointHistogram
-from aebnas.exits.policy import leave_at, round_thresholds
+from aebnas.exits.policy import Threshold, Thresholds, leave_at, mask_of_thresholds, round_thresholds
 
-__all__ = ["CostOf", "Curve", "OperatingPoint", "Target", "evaluate_thresholds", "solve", "tune"]
+__all__ = [
+    "CostOf",
+    "Curve",
+    "OperatingPoint",
+    "Rule",
+    "Target",
+    "evaluate_answers",
+    "evaluate_thresholds",
+    "solve",
+    "solve_answers",
+    "tune",
+    "tune_answers",
+]
+
+Rule = Literal["per-exit", "per-class"]
 
 MAX_CURVE_POINTS = 200
-# A line search costs one pass over the samples however many values it tries, so it can afford many.
-_LINE_VALUES = 512
+MAX_CELLS = 4_000_000
+# A curve with a threshold per class is written down whole: of 1,000 classes and 4 branches, 50 points.
+_MAX_CURVE_THRESHOLDS = 200_000
+_MIN_CURVE_POINTS = 20
 
 
 def tune(
@@ -31,7 +48,7 @@ def tune(
     *,
     grid: int = 20,
     grids: Sequence[NDArray[Any]] | None = None,
-    max_cells: int = 4_000_000,
+    max_cells: int = MAX_CELLS,
     reduction: Reduction = MEANS,
 ) -> Curve:
     """Return the curve of a network from what its exits say about every validation sample.
@@ -52,13 +69,8 @@ def tune(
     Raises:
         ValueError: the arrays do not fit each other, or there are no samples.
     """
-    values, parts = _search(
-        confidences, correct, cost_of, nondominated, grid=grid, grids=grids, max_cells=max_cells, reduction=reduction
-    )
-    every = Candidates.join(parts)
-    front = every.take(nondominated(every.correct, every.costs))
-    front = front.take(thin(front.correct, front.costs, MAX_CURVE_POINTS))
-    return Curve(tuple(_point(front, row, values) for row in range(len(front.correct))))
+    scene, costs = _checked(confidences, correct), ExitCosts(cost_of, len(confidences), reduction)
+    return _front(Combining(grid, grids, max_cells).search(scene, costs, nondominated))
 
 
 def solve(
@@ -69,7 +81,7 @@ def solve(
     *,
     grid: int = 20,
     grids: Sequence[NDArray[Any]] | None = None,
-    max_cells: int = 4_000_000,
+    max_cells: int = MAX_CELLS,
     reduction: Reduction = MEANS,
 ) -> OperatingPoint | None:
     """Return the point that meets ``target`` best among all that ``tune`` compares, None where none is allowed.
@@ -77,18 +89,9 @@ def solve(
     Unlike ``tune(...).best(target)`` it sees the points that a thinned curve leaves out, and the dominated ones that a
     two-sided target may prefer. Arguments and errors are those of ``tune``.
     """
-    samples = correct.shape[1]
-
-    def keep(right: NDArray[np.integer[Any]], mean: NDArray[np.float64]) -> NDArray[np.intp]:
-        choice = target.choose(right / samples, mean)
-        return np.array([] if choice is None else [choice], dtype=np.intp)
-
-    values, parts = _search(
-        confidences, correct, cost_of, keep, grid=grid, grids=grids, max_cells=max_cells, reduction=reduction
-    )
-    every = Candidates.join(parts)
-    best = keep(every.correct, every.costs)
-    return _point(every, int(best[0]), values) if len(best) else None
+    scene, costs = _checked(confidences, correct), ExitCosts(cost_of, len(confidences), reduction)
+    keep = _meeting(target, correct.shape[1])
+    return _best(Combining(grid, grids, max_cells).search(scene, costs, keep), keep)
 
 
 def evaluate_thresholds(
@@ -107,64 +110,157 @@ def evaluate_thresholds(
         InputError: a threshold is not finite.
         ValueError: the arrays do not fit each other, or there are no samples.
     """
-    _check(confidences, correct)
+    _checked(confidences, correct)
     rounded = round_thresholds(thresholds)
-    exits = leave_at(confidences, rounded)
-    leaving = np.bincount(exits, minlength=len(correct))
-    right = int(correct[exits, np.arange(len(exits))].sum())
-    mask = tuple(threshold is not None for threshold in rounded)
-    mean = ExitCosts(cost_of, len(rounded), reduction).of_points(leaving[None], mask)
-    shares = (leaving / len(exits)).tolist()
-    return OperatingPoint(rounded, right / len(exits), tuple(shares), tuple(mean[:, 0].tolist()))
+    costs = ExitCosts(cost_of, len(rounded), reduction)
+    return _point_of(rounded, leave_at(confidences, rounded), correct, costs)
 
 
-def _search(
-    confidences: NDArray[np.floating[Any]],
-    correct: NDArray[np.bool_],
+def tune_answers(
+    answers: Answers,
     cost_of: CostOf,
-    keep: Keep,
     *,
-    grid: int,
-    grids: Sequence[NDArray[Any]] | None,
-    max_cells: int,
-    reduction: Reduction,
-) -> tuple[list[Grid], Iterator[Candidates]]:
-    _check(confidences, correct)
-    correct = np.asarray(correct, dtype=np.bool_)
-    costs = ExitCosts(cost_of, len(confidences), reduction)
-    values = _grids(confidences, grids, grid)
-    cells = float(np.prod([len(one) + 1.0 for one in values]))
-    if cells > max_cells:
-        values = _grids(confidences, grids, max(grid, _LINE_VALUES))
-    ranks = np.empty(confidences.shape, dtype=np.int64)
-    for branch, one in enumerate(values):
-        ranks[branch] = rank(confidences[branch], one)
-    method = CoordinateDescent if cells > max_cells else JointHistogram
-    return values, method(ranks, [len(one) for one in values], correct).search(costs, keep)
+    rule: Rule = "per-exit",
+    grid: int = 20,
+    max_cells: int = MAX_CELLS,
+    reduction: Reduction = MEANS,
+) -> Curve:
+    """Return the curve of a network from what its exits say, whichever of them are on.
+
+    ``per-exit``: one threshold per branch, as in ``tune``. Where what an exit says depends on which exits before it
+    are on, every mask is searched by itself: ``Combining.search_answers``. ``per-class``: one threshold per branch and
+    predicted class, from a margin of precision that sweeps the curve: ``class_sweep.sweep``; the curve then holds at
+    most 200 points and about 200,000 thresholds, but 20 points in any case.
+
+    Args:
+        answers: What the exits say about every validation sample.
+        cost_of: Mask over the branches -> exit costs (n_costs, K+1).
+        rule: Which thresholds are looked for.
+        grid: Thresholds per branch, or steps of the margin per mask.
+        max_cells: Limit of a joint histogram, beyond which coordinate descent finds the thresholds of an exit.
+        reduction: How exit costs become the cost of a point; means over the samples by default.
+
+    Raises:
+        InputError: there is no such rule.
+        ValueError: what the exits say does not fit the samples, or there are none.
+    """
+    scored = _search_answers(answers, cost_of, nondominated, rule, grid, max_cells, reduction)
+    if rule == "per-exit":
+        return _front(scored)
+    affordable = _MAX_CURVE_THRESHOLDS // max(answers.branches * answers.count_classes(), 1)
+    return _front(scored, min(max(affordable, _MIN_CURVE_POINTS), MAX_CURVE_POINTS))
 
 
-def _grids(confidences: NDArray[np.floating[Any]], grids: Sequence[NDArray[Any]] | None, size: int) -> list[Grid]:
-    if grids is not None:
-        return checked_grids(grids, len(confidences))
-    return [quantile_grid(one, size) for one in confidences]
+def solve_answers(
+    answers: Answers,
+    cost_of: CostOf,
+    target: Target,
+    *,
+    rule: Rule = "per-exit",
+    grid: int = 20,
+    max_cells: int = MAX_CELLS,
+    reduction: Reduction = MEANS,
+) -> OperatingPoint | None:
+    """Return the point that meets ``target`` best among all that ``tune_answers`` compares, None where none may.
+
+    It differs from ``tune_answers(...).best(target)`` as ``solve`` does from ``tune``. Arguments and errors are those
+    of ``tune_answers``.
+    """
+    keep = _meeting(target, len(answers.truth))
+    return _best(_search_answers(answers, cost_of, keep, rule, grid, max_cells, reduction), keep)
 
 
-def _check(confidences: NDArray[np.floating[Any]], correct: NDArray[np.bool_]) -> None:
+def evaluate_answers(
+    answers: Answers, cost_of: CostOf, thresholds: Sequence[Threshold], *, reduction: Reduction = MEANS
+) -> OperatingPoint:
+    """Return the operating point of given ``thresholds``, per exit or per class, on any samples.
+
+    Args:
+        answers: What the exits say about the samples.
+        cost_of: Mask over the branches -> exit costs (n_costs, K+1).
+        thresholds: One per branch, None = off.
+        reduction: How exit costs become the cost of a point.
+
+    Raises:
+        InputError: a threshold is not finite, or a branch is on that cannot be because one before it is off.
+        ValueError: what the exits say does not fit the samples or the thresholds, or there are no samples.
+    """
+    _check_samples(len(answers.truth))
+    rounded = round_thresholds(thresholds)
+    if len(rounded) != answers.branches:
+        raise ValueError(f"there are {len(rounded)} thresholds for {answers.branches} branches: give one per branch")
+    mask = mask_of_thresholds(rounded)
+    if answers.prefixes and sum(mask) != [*mask, False].index(False):
+        raise InputError("a branch of a cascade is on behind one that is off: give each branch before it a threshold")
+    confidences, labels = answers.whole(mask)
+    costs = ExitCosts(cost_of, answers.branches, reduction)
+    return _point_of(rounded, leave_at(confidences, rounded, labels[:-1]), labels == answers.truth, costs)
+
+
+def _search_answers(
+    answers: Answers, cost_of: CostOf, keep: Keep, rule: Rule, grid: int, max_cells: int, reduction: Reduction
+) -> Iterator[Scored]:
+    _check_samples(len(answers.truth))
+    costs = ExitCosts(cost_of, answers.branches, reduction)
+    if rule == "per-exit":
+        return Combining(grid, None, max_cells).search_answers(answers, costs, keep)
+    if rule == "per-class":
+        return sweep(answers, costs, keep, grid)
+    raise InputError(f"thresholds cannot be tuned {rule!r}: use per-exit or per-class")
+
+
+def _checked(confidences: NDArray[np.floating[Any]], correct: NDArray[np.bool_]) -> Scene:
     if confidences.ndim != 2 or correct.shape != (len(confidences) + 1, confidences.shape[1]):
         raise ValueError(f"confidences {confidences.shape} and correct {correct.shape} must be (K, N) and (K+1, N)")
-    if not confidences.shape[1]:
+    _check_samples(confidences.shape[1])
+    return Scene(confidences, correct)
+
+
+def _check_samples(samples: int) -> None:
+    if not samples:
         raise ValueError("thresholds cannot be tuned on no samples")
 
 
-def _point(candidates: Candidates, row: int, grids: Sequence[Grid]) -> OperatingPoint:
-    leaving = candidates.leaving[row]
-    thresholds = tuple(
-        float(grid[index]) if index < len(grid) else None
-        for index, grid in zip(candidates.choices[row], grids, strict=True)
-    )
-    return OperatingPoint(
-        thresholds,
-        float(candidates.correct[row] / leaving.sum()),
-        tuple((leaving / leaving.sum()).tolist()),
-        tuple(candidates.costs[:, row].tolist()),
-    )
+def _meeting(target: Target, samples: int) -> Keep:
+    def keep(right: NDArray[np.integer[Any]], mean: NDArray[np.float64]) -> NDArray[np.intp]:
+        choice = target.choose(right / samples, mean)
+        return np.array([] if choice is None else [choice], dtype=np.intp)
+
+    return keep
+
+
+def _front(scored: Iterable[Scored], limit: int = MAX_CURVE_POINTS) -> Curve:
+    parts = list(scored)
+    every = Candidates.join(part.candidates for part in parts)
+    rows = nondominated(every.correct, every.costs)
+    rows = rows[thin(every.correct[rows], every.costs[:, rows], limit)]
+    return Curve(tuple(_points(parts, every, rows)))
+
+
+def _best(scored: Iterable[Scored], keep: Keep) -> OperatingPoint | None:
+    parts = list(scored)
+    every = Candidates.join(part.candidates for part in parts)
+    return next(_points(parts, every, keep(every.correct, every.costs)), None)
+
+
+def _points(parts: Sequence[Scored], every: Candidates, rows: NDArray[np.intp]) -> Iterator[OperatingPoint]:
+    """Yield the points at ``rows`` of ``every``, the candidates of all ``parts`` in their order."""
+    ends = np.cumsum([len(part.candidates.correct) for part in parts])
+    for row, place in zip(rows.tolist(), np.searchsorted(ends, rows, side="right").tolist(), strict=True):
+        leaving = every.leaving[row]
+        yield OperatingPoint(
+            parts[place].thresholds(every.choices[row]),
+            float(every.correct[row] / leaving.sum()),
+            tuple((leaving / leaving.sum()).tolist()),
+            tuple(every.costs[:, row].tolist()),
+        )
+
+
+def _point_of(
+    thresholds: Thresholds, exits: NDArray[np.int64], correct: NDArray[np.bool_], costs: ExitCosts
+) -> OperatingPoint:
+    leaving = np.bincount(exits, minlength=len(correct))
+    right = int(correct[exits, np.arange(len(exits))].sum())
+    mean = costs.of_points(leaving[None], mask_of_thresholds(thresholds))
+    shares = (leaving / len(exits)).tolist()
+    return OperatingPoint(thresholds, right / len(exits), tuple(shares), tuple(mean[:, 0].tolist()))
