@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from aebnas.cli_device import device_app
+from aebnas.cli_diagnose import diagnose
 from aebnas.console import err, out
 from aebnas.errors import AebnasError, InputError
 
@@ -200,6 +201,9 @@ def evaluate(
         sys.stdout.write(json.dumps(result.to_json()) + "\n")
     else:
         out.print(evaluation_table(result))
+
+
+app.command()(diagnose)
 
 
 @app.command()

@@ -19,8 +19,8 @@ FLOORS = [
     {"spaces", "network", "costs"},
     {"experiment", "experiment_compare", "training", "export"},
     {"run_folder", "store", "rebuild", "prepare", "run"},
-    {"searching", "comparing", "report"},
-    {"cli_device"},
+    {"searching", "comparing", "diagnosing", "report"},
+    {"cli_device", "cli_diagnose"},
     {"cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
@@ -33,6 +33,8 @@ SIDEWAYS = {
     ("report", "searching"),
     ("comparing", "searching"),
     ("report", "comparing"),
+    ("diagnosing", "searching"),
+    ("report", "diagnosing"),
 }
 NO_TORCH = ["devices", "export/session.py", "export/evaluate.py", "exits"]
 HEAVY = {"torch", "thop", "optuna", "onnx", "onnxruntime", "pandas", "matplotlib", "sklearn", "numpy"}

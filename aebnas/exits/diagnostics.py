@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aebnas.exits.calibration import calibrated, expected_calibration_error, fit_exponent
+from aebnas.exits.policy import Threshold
 from aebnas.exits.ranking import Ranking, auroc_error
 
 Flags = NDArray[np.bool_]
@@ -138,7 +139,7 @@ class NetworkDiagnostics:
     Attributes:
         samples: How many.
         accuracy: Of the policy.
-        accuracy_final: Of the final exit alone.
+        accuracy_last: Of the last exit alone.
         eefp: Mean over the early exits where it is defined, on all samples.
         eefp_survivors: The same on the survivors of each.
         futile: Fraction of samples that went on at least once although leaving was right.
@@ -148,7 +149,7 @@ class NetworkDiagnostics:
 
     samples: int
     accuracy: float
-    accuracy_final: float
+    accuracy_last: float
     eefp: float | None
     eefp_survivors: float | None
     futile: float
@@ -158,6 +159,22 @@ class NetworkDiagnostics:
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain values."""
         return {**asdict(self), "exits": [asdict(exit_) for exit_ in self.exits]}
+
+
+def reachable_exits(thresholds: Sequence[Threshold]) -> tuple[int, ...]:
+    """Return the numbers of the exits at which a sample may leave, K for the final one, from a threshold per branch.
+
+    Behind a branch that lets everybody go, at 0, there is no other: it is the last exit, as in an export.
+    """
+    reached = []
+    for number, threshold in enumerate(thresholds):
+        if threshold is None:
+            continue
+        reached.append(number)
+        wanted = threshold if isinstance(threshold, tuple) else (threshold,)
+        if all(one is not None and one <= 0 for one in wanted):
+            return tuple(reached)
+    return (*reached, len(thresholds))
 
 
 def fit_exponents(outcomes: Outcomes) -> list[float | None]:
@@ -196,7 +213,7 @@ def diagnose_exits(outcomes: Outcomes, exponents: Sequence[float | None]) -> Net
     return NetworkDiagnostics(
         samples=count,
         accuracy=float(correct[outcomes.exits, np.arange(count)].mean()),
-        accuracy_final=float(correct[-1].mean()),
+        accuracy_last=float(correct[-1].mean()),
         eefp=mean_of([exit_.every.eefp for exit_ in exits]),
         eefp_survivors=mean_of([exit_.survivors.eefp for exit_ in exits]),
         futile=float(futile.any(axis=0).mean()),

@@ -13,6 +13,7 @@ from aebnas.exits.diagnostics import (
     diagnose_exits,
     fit_exponents,
     network_diagnostics,
+    reachable_exits,
     worth_leaving,
 )
 
@@ -82,7 +83,7 @@ def test_every_figure_against_a_loop_over_samples(seed):
     assert found.futile == pytest.approx(len(futile_of) / 200)
     assert found.premature == pytest.approx(len(premature_of) / 200)
     assert found.accuracy == pytest.approx(np.mean([right[given_.exits[i], i] for i in range(200)]))
-    assert found.accuracy_final == right[-1].mean()
+    assert found.accuracy_last == right[-1].mean()
     assert found.eefp == pytest.approx(np.mean([exit_.every.eefp for exit_ in found.exits[:-1]]))
 
 
@@ -159,6 +160,21 @@ def test_one_class_only_is_not_defined_and_never_invented():
     assert first.auroc is first.eefp is first.fpr95 is first.ece_calibrated is None
     assert first.aurc == first.excess_aurc == 0.0 and first.ece == pytest.approx(0.5)
     assert found.eefp is None
+
+
+@pytest.mark.parametrize(
+    "thresholds, exits",
+    [
+        ((), (0,)),
+        ((None, None), (2,)),
+        ((0.5, None, 0.2), (0, 2, 3)),
+        ((0.5, None, 0.0, 0.9), (0, 2)),
+        (((0.1, None), (0.0, -1.0), 0.5), (0, 1)),
+        (((0.0, None), 0.5), (0, 1, 2)),
+    ],
+)
+def test_behind_an_exit_that_lets_all_go_there_is_no_other(thresholds, exits):
+    assert reachable_exits(thresholds) == exits
 
 
 @pytest.mark.parametrize(
