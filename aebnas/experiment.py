@@ -27,7 +27,7 @@ from aebnas.resources import resource_folder
 from aebnas.settings import Settings, parse_settings, read_yaml
 from aebnas.training.accelerator import CHOICES
 from aebnas.training.objective import WEIGHTINGS
-from aebnas.training.regimes import REGIMES
+from aebnas.training.regimes import REGIMES, regime_problem
 from aebnas.training.settings import BackboneFitSettings, RegimeSettings
 
 SAMPLERS = ("nsga2", "tpe", "nsga3", "gp", "random")
@@ -183,6 +183,9 @@ class Experiment(Settings):
     def _regime(cls, settings: RegimeSettings) -> RegimeSettings:
         _known(REGIMES, settings.name)
         _known(WEIGHTINGS, settings.weighting)
+        problem = regime_problem(settings)
+        if problem is not None:
+            raise ValueError(problem)
         return settings
 
     @model_validator(mode="after")

@@ -1,16 +1,16 @@
-"""The cost models of a search, one per precision."""
+"""The cost models of a search, one per precision and confidence."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from aebnas.branches.spec import FP32, BranchSpec
+from aebnas.branches.spec import FP32, NO_CASCADE, BranchSpec
 from aebnas.costs.blocks import Block
 from aebnas.costs.kinds import COSTS, ENERGY, MEMORY
 from aebnas.costs.model import CostModel
@@ -36,6 +36,31 @@ from aebnas.spaces.genome import Genome, starting_points
 TIMED_IMAGES = 96
 
 
+class Kind(NamedTuple):
+    """What decides the costs of a network beside its branches."""
+
+    precision: str
+    confidence: str
+
+
+CostModels = Mapping[Kind, CostModel]
+
+
+def by_precision(models: CostModels, confidence: str) -> dict[str, CostModel]:
+    """Return the cost models of one confidence, the fp32 one first."""
+    return {kind.precision: model for kind, model in models.items() if kind.confidence == confidence}
+
+
+def check_cascade(experiment: Experiment, profile: HardwareProfile) -> None:
+    """Raise ExperimentError where branches are cascaded and the device's precisions leave them no fp32 to run in."""
+    cascades = {experiment.cascade, *experiment.search.genes.get("cascade", ())}
+    if cascades != {NO_CASCADE} and FP32 not in profile.precisions:
+        raise ExperimentError(
+            f"cascaded branches run in fp32 only, and device {profile.name!r} has precision "
+            f"{', '.join(profile.precisions)}: add fp32 there, or set cascade to none"
+        )
+
+
 def limits_of(experiment: Experiment, profile: HardwareProfile) -> CostLimits:
     """Return the limits of profile and experiment.
 
@@ -59,8 +84,8 @@ def cost_models(
     genome: Genome,
     target: Device | None,
     progress: Progress,
-) -> dict[str, CostModel]:
-    """Return a cost model for fp32, the reference, and for every precision that a network may have.
+) -> CostModels:
+    """Return a cost model for every precision and confidence that a network may have; fp32 is always among them.
 
     Blocks are measured now. What the overhead was found to be is kept in the run folder, so that all predictions of a
     run are of one kind however often it is interrupted.
@@ -68,24 +93,31 @@ def cost_models(
     Raises:
         MeasurementError: the device could not measure. BackboneError: a block cannot be written or converted.
     """
-    confidence, images = build_confidence(experiment.confidence), _some_images(prepared)
-    decider, segments = Decider(confidence), prepared.backbone.segments
-    known_networks = calibration_networks(genome)
+    images, segments = _some_images(prepared), prepared.backbone.segments
     if target is not None:
-        target.use_yardstick(block_bytes(exporter(decider)(Block(tuple(segments), prepared.backbone.input_shape))))
-    models = {}
-    for precision in dict.fromkeys([FP32, *genome.network.precisions]):
-        export = exporter(decider)
-        if precision != FP32:
-            export = timed_exporter(deployed_backbone(prepared, precision, folder), list(segments), decider)
-        timer = DeviceTimer(
-            target, prepared.data.input_shape, export, confidence=confidence, images=images, progress=progress
-        )
-        path = folder.latency / f"overhead-{precision}.json"
-        known = _read_overhead(path)
-        models[precision] = CostModel(prepared.backbone, timer, known_networks, known)
-        if known is None and target is not None:
-            write_json(path, asdict(models[precision].overhead))
+        whole = Block(tuple(segments), prepared.backbone.input_shape)
+        target.use_yardstick(block_bytes(exporter(Decider(build_confidence(experiment.confidence)))(whole)))
+    models: dict[Kind, CostModel] = {}
+    for name in genome.network.confidences:
+        decider = Decider(build_confidence(name))
+        for precision in dict.fromkeys([FP32, *genome.network.precisions]):
+            export = exporter(decider)
+            if precision != FP32:
+                export = timed_exporter(deployed_backbone(prepared, precision, folder), list(segments), decider)
+            timer = DeviceTimer(
+                target,
+                prepared.data.input_shape,
+                export,
+                confidence=decider.measure,
+                images=images,
+                progress=progress,
+            )
+            path = folder.latency / f"overhead-{precision}-{name}.json"
+            known = _read_overhead(path)
+            model = CostModel(prepared.backbone, timer, calibration_networks(genome), known)
+            if known is None and target is not None:
+                write_json(path, asdict(model.overhead))
+            models[Kind(precision, name)] = model
     return models
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from aebnas.branches.spec import NetworkSpec
 from aebnas.exits.curve import Curve, OperatingPoint
+from aebnas.exits.policy import thresholds_from_json
 
 Budget = Literal["search", "final"]
 
@@ -89,7 +90,7 @@ def _point_json(point: OperatingPoint) -> dict[str, Any]:
 
 def _point(value: Mapping[str, Any]) -> OperatingPoint:
     return OperatingPoint(
-        tuple(value["thresholds"]),
+        thresholds_from_json(value["thresholds"]),
         float(value["accuracy"]),
         tuple(value["exit_shares"]),
         tuple(value["costs"]),

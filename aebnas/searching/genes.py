@@ -28,5 +28,4 @@ def network_genes(experiment: Experiment, precisions: Sequence[str]) -> NetworkG
 def matters(regime: str, key: str) -> bool:
     """Tell whether the setting ``key`` of an experiment has an effect on a network trained under ``regime``."""
     block, _, rest = key.partition(".")
-    name = rest.split(".")[0]
-    return block != "regime" or name == "training" or name in REGIMES[regime].uses
+    return block != "regime" or rest.startswith("training.") or rest in REGIMES[regime].uses

@@ -24,7 +24,17 @@ from aebnas.progress import Progress
 from aebnas.run import Run, cost_column
 from aebnas.run_folder import RunFolder
 from aebnas.searching.choice import CostLimits
-from aebnas.searching.costing import check_known, check_sensor, cost_models, latency_summary, limits_of, story
+from aebnas.searching.costing import (
+    Kind,
+    by_precision,
+    check_cascade,
+    check_known,
+    check_sensor,
+    cost_models,
+    latency_summary,
+    limits_of,
+    story,
+)
 from aebnas.searching.evaluator import Evaluator
 from aebnas.searching.feasible import hopeless
 from aebnas.searching.finalists import choose_finalists, eligible_rows, finalist_rows, retrain
@@ -61,6 +71,7 @@ def search(
     # Everything that can be wrong with the input is looked at before anything is written or takes long.
     profile, space = load_profile(chosen.device), load_space(chosen.space)
     limits, accelerator = limits_of(chosen, profile), pick_accelerator(chosen.accelerator)
+    check_cascade(chosen, profile)
     shown = progress or Progress()
     with _reached(profile, folder, shown) as target, folder.lock():
         check_sensor(chosen, limits, target)
@@ -109,13 +120,14 @@ class _Search:
             prepared.data.num_classes,
             network_genes(experiment, self.profile.precisions),
         )
-        costs = cost_models(experiment, prepared, folder, genome, self.target, progress)
+        models = cost_models(experiment, prepared, folder, genome, self.target, progress)
+        costs = by_precision(models, experiment.confidence)
         check_known(experiment, self.limits, costs[FP32], self.profile)
         self._say(costs)
         evaluator = Evaluator(
             experiment,
             prepared,
-            costs,
+            models,
             folder,
             limited=tuple(self.limits.limits),
             device=self.accelerator,
@@ -199,5 +211,9 @@ class _Search:
         # Of all finalists, those that were left out among them.
         names = {row["id"] for row in [*finalists, *statics]}
         rows = [*verified, *(row for row in front if row["id"] not in names)]
-        rows = [with_interval(row, evaluator.costs[row["precision"]]) for row in rows]
+        rows = [with_interval(row, evaluator.costs[_kind(row, self.experiment)]) for row in rows]
         return sorted(rows, key=lambda row: (row["static"], not row["finalist"], row[cost_column(archive.cost)]))
+
+
+def _kind(row: Row, experiment: Experiment) -> Kind:
+    return Kind(row["precision"], row["confidence"] or experiment.confidence)

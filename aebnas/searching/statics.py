@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from aebnas.branches.spec import FP32, NetworkSpec
+from aebnas.branches.spec import FP32, NO_CASCADE, NetworkSpec
 from aebnas.exits.dominance import nondominated
 from aebnas.progress import Progress
 from aebnas.run import BACKBONE_ID
@@ -29,7 +29,7 @@ def retrain_truncated(archive: Archive, evaluator: Evaluator, progress: Progress
     for evaluation in archive.evaluations.values():
         if "network" not in evaluation.weights:
             for branch, static in zip(evaluation.spec.branches, evaluation.truncated, strict=False):
-                found[replace(evaluation.spec, branches=(branch,))] = static
+                found[replace(evaluation.spec, branches=(branch,), cascade=NO_CASCADE)] = static
     specs = list(found)
     networks = [specs[i] for i in _best(list(found.values()), archive)]
     with progress.stage("retraining truncated networks", sum(evaluator.work(spec) for spec in networks)) as stage:
@@ -53,10 +53,11 @@ def truncated_rows(archive: Archive) -> list[Row]:
     found: dict[str, tuple[Evaluation, int]] = {}
     for evaluation in archive.evaluations.values():
         if evaluation.budget == "final":
-            for number, branch in enumerate(evaluation.spec.branches):
+            for number in range(len(evaluation.truncated)):
                 moved = "network" in evaluation.weights
                 precision = evaluation.spec.precision
-                alone = f"cut-{branch.key[:8]}" + ("" if precision == FP32 else f"-{precision}")
+                alone = "" if moved else f"cut-{evaluation.weights['branches'][number][:8]}"
+                alone += "" if precision == FP32 else f"-{precision}"
                 name = f"cut-{evaluation.id}-{number}" if moved else alone
                 found.setdefault(name, (evaluation, number))
     names = list(found)

@@ -15,7 +15,9 @@ from aebnas.data.splits import Split
 from aebnas.devices.device import Device
 from aebnas.devices.target.session import CPU
 from aebnas.exits.confidence import build_confidence
-from aebnas.exits.policy import Policy
+from aebnas.exits.decision import answers_of
+from aebnas.exits.policy import thresholds_from_json
+from aebnas.exits.tuning import evaluate_answers
 from aebnas.export.evaluate import EvaluationResult, evaluate_export
 from aebnas.export.manifest import SINGLE_FILE
 from aebnas.export.package import update_costs
@@ -103,11 +105,9 @@ def _accuracy(row: Row, logits: list[Tensor], labels: Tensor) -> float:
     if row["static"]:
         chosen = logits[-1] if row["cut"] is None else logits[row["cut"]]
         return float((chosen.argmax(1) == labels).float().mean())
-    policy = Policy(row["confidence"], tuple(row["thresholds"]))
-    measure = build_confidence(row["confidence"])
-    exits = policy.leave_at(np.stack([measure(z).numpy() for z in logits[:-1]]))
-    correct = np.stack([(z.argmax(1) == labels).numpy() for z in logits])
-    return float(correct[exits, np.arange(len(exits))].mean())
+    answers = answers_of(build_confidence(row["confidence"]), logits, labels)
+    thresholds = thresholds_from_json(row["thresholds"])
+    return evaluate_answers(answers, lambda mask: np.zeros((1, len(mask) + 1)), thresholds).accuracy
 
 
 def _deployed_accuracy(out: Path, test: Split) -> float:

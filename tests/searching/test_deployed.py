@@ -26,8 +26,9 @@ from aebnas.progress import Progress
 from aebnas.rebuild import CALIBRATION_SAMPLES, deployed_backbone, export_row, rebuild
 from aebnas.run_folder import RunFolder
 from aebnas.searching import deployed as module
-from aebnas.searching import evaluator as evaluating
+from aebnas.searching import trainer as evaluating
 from aebnas.searching.choice import CostLimits
+from aebnas.searching.costing import Kind
 from aebnas.searching.deployed import DeployedFeatures, DeployedLogits
 from aebnas.searching.evaluation import StaticPoint
 from aebnas.searching.evaluator import Evaluator
@@ -53,7 +54,7 @@ def open_evaluator(prepared, toy_experiment, folder):
     def make(**options):
         costs = CostModel(prepared.backbone, None)
         experiment = toy_experiment(**{"regime__training__epochs": 3, **options})
-        every = {"fp32": costs, "fp16": costs, "int8": costs}
+        every = {Kind(name, "max-probability"): costs for name in ("fp32", "fp16", "int8")}
         return Evaluator(experiment, prepared, every, folder, device=CPU, progress=Progress())
 
     return make
@@ -344,7 +345,7 @@ def both(evaluation):
 
 def test_a_branch_is_a_truncated_network_of_its_own_in_every_precision(both, archive):
     plain, small = both("final")
-    key = plain.spec.branches[0].key[:8]
+    key = plain.weights["branches"][0][:8]
     rows = truncated_rows(archive(plain, small))
     assert {(row["id"], row["precision"]) for row in rows} == {(f"cut-{key}", "fp32"), (f"cut-{key}-int8", "int8")}
 

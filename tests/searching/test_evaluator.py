@@ -20,7 +20,8 @@ from aebnas.exits.policy import Policy
 from aebnas.exits.tuning import evaluate_thresholds
 from aebnas.progress import Progress, Stage
 from aebnas.run_folder import RunFolder
-from aebnas.searching import evaluator as module
+from aebnas.searching import trainer as module
+from aebnas.searching.costing import Kind
 from aebnas.searching.evaluator import Evaluator
 
 CPU = torch.device("cpu")
@@ -51,6 +52,8 @@ SPANS_MS = {"span -1 0": 0.25, "span 0 1": 0.5, "span -1 1": 0.5, "end -1": 2.0,
 class FakeTimer:
     """Latencies that are at odds with MACs: branches are slow, the earlier the slower."""
 
+    stateful = False
+
     def overhead_ms(self):
         return 0.125
 
@@ -66,7 +69,13 @@ def open_evaluator(prepared, toy_experiment, tmp_path):
         experiment = toy_experiment(**{"regime__training__epochs": 1, **options})
         folder = RunFolder(tmp_path / run)
         return Evaluator(
-            experiment, prepared, {"fp32": costs}, folder, limited=limited, device=CPU, progress=Progress()
+            experiment,
+            prepared,
+            {Kind("fp32", "max-probability"): costs},
+            folder,
+            limited=limited,
+            device=CPU,
+            progress=Progress(),
         )
 
     return make
@@ -162,7 +171,7 @@ def test_points_of_a_curve_are_what_their_thresholds_give(open_evaluator, networ
     labels = prepared.data.validation.labels.numpy()
     sure = np.stack([torch.softmax(z, 1).amax(1).numpy() for z in logits[:-1]])
     right = np.stack([z.argmax(1).numpy() == labels for z in logits])
-    costs = evaluator.costs["fp32"].network(made.spec.branches)
+    costs = evaluator.costs[Kind("fp32", "max-probability")].network(made.spec.branches)
     assert len(made.curve.points) > 2
     for point in made.curve.points:
         exits = Policy("max-probability", point.thresholds).leave_at(sure)
@@ -257,7 +266,7 @@ def every_point(prepared, tmp_path):
         images = torch.cat([batch.images for batch in prepared.data.validation.batches(512)])
         right = np.stack([(z.argmax(1) == labels).numpy() for z in (*logits, prepared.backbone(images))])
         sure = np.stack([build_confidence("max-probability")(z).numpy() for z in logits])
-        costs = evaluator.costs["fp32"].network(made.spec.branches)
+        costs = evaluator.costs[Kind("fp32", "max-probability")].network(made.spec.branches)
         grids = [[None, *map(float, quantile_grid(row, GRID))] for row in sure]
         return [
             evaluate_thresholds(sure, right, costs.exit_costs, choice, reduction=costs.reduction)
@@ -325,11 +334,11 @@ def test_a_two_sided_target_is_met_as_by_trying_everything(open_evaluator, netwo
 def test_a_block_that_could_not_be_measured_is_tried_again(open_evaluator, network, trained, monkeypatch, tmp_path):
     evaluator = open_evaluator()
 
-    def fail(_):
+    def fail(*_):
         raise MeasurementError("the device does not answer")
 
     with monkeypatch.context() as patch:
-        patch.setattr(evaluator.costs["fp32"], "network", fail)
+        patch.setattr(evaluator.costs[Kind("fp32", "max-probability")], "network", fail)
         failed = evaluator.evaluate(network(0))
     assert (failed.failure, failed.curve.points) == ("the device does not answer", ())
     assert evaluator.known(network(0)) is None
@@ -341,10 +350,10 @@ def test_a_block_that_could_not_be_measured_is_tried_again(open_evaluator, netwo
 def test_a_device_that_is_lost_is_no_fault_of_the_candidate(open_evaluator, network, monkeypatch, tmp_path):
     evaluator = open_evaluator()
 
-    def fail(_):
+    def fail(*_):
         raise DeviceError("the connection was lost")
 
-    monkeypatch.setattr(evaluator.costs["fp32"], "network", fail)
+    monkeypatch.setattr(evaluator.costs[Kind("fp32", "max-probability")], "network", fail)
     with pytest.raises(DeviceError, match="the connection was lost"):
         evaluator.evaluate(network(0))
     assert not (tmp_path / "run" / "evaluations").exists()

@@ -1,0 +1,79 @@
+"""A search that chooses how networks are trained and how they decide."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from aebnas.branches.spec import NetworkSpec
+from aebnas.errors import ExperimentError
+from aebnas.export.session import EarlyExitSession
+from aebnas.run import Run
+from aebnas.searching.genes import matters
+from aebnas.searching.search import search
+
+GENES = {
+    "regime.name": ["disjoint", "mixed", "calex"],
+    "regime.weighting": ["equal", "linear"],
+    "confidence": ["margin", "patience", "ensemble"],
+    "cascade": ["none", "both"],
+    "thresholds": ["per-exit", "per-class"],
+}
+
+
+@pytest.fixture(scope="module")
+def chosen(toy_experiment, tmp_path_factory) -> Run:
+    experiment = toy_experiment(search__genes=GENES, search__trials=12, search__finalists=3)
+    return search(experiment, run_dir=tmp_path_factory.mktemp("genes") / "run")
+
+
+def specs(run: Run) -> list[NetworkSpec]:
+    records = [run.folder.read_evaluation(path.stem) for path in run.folder.evaluations.glob("*.json")]
+    return [NetworkSpec.from_json(record["spec"]) for record in records if record["failure"] is None]
+
+
+def test_every_value_of_every_gene_is_tried(chosen):
+    found = specs(chosen)
+    assert {spec.regime for spec in found} == set(GENES["regime.name"])
+    assert {spec.confidence for spec in found} == {"max-probability", "margin", "patience", "ensemble"} - {
+        "max-probability"
+    }
+    assert {spec.cascade for spec in found} == {"none", "both"}
+    assert {dict(spec.options).get("thresholds") for spec in found} == {"per-exit", "per-class"}
+
+
+def test_a_weighting_is_kept_only_where_it_has_an_effect(chosen):
+    for spec in specs(chosen):
+        assert ("regime.weighting" in dict(spec.options)) == (spec.regime == "mixed")
+    assert matters("mixed", "regime.weighting")
+    assert not matters("disjoint", "regime.weighting")
+    assert matters("disjoint", "regime.training.lr")
+    assert matters("disjoint", "confidence")
+
+
+def test_rows_say_what_was_chosen_and_exports_do_it(chosen, prepared):
+    images = prepared.data.test.raw().numpy()
+    truth = prepared.data.test.labels.numpy()
+    finalists = [row for row in chosen.rows if row["finalist"]]
+    assert finalists
+    for row in finalists:
+        assert row["confidence"] in GENES["confidence"]
+        assert row["regime"] in GENES["regime.name"]
+        session = EarlyExitSession(chosen.folder.exports / row["id"])
+        staged, single = (session.run(images, mode) for mode in ("staged", "single"))
+        assert np.array_equal(staged.labels, single.labels)
+        assert np.array_equal(staged.exits, single.exits)
+        assert (staged.labels == truth).mean() == pytest.approx(row["accuracy_test"])
+
+
+def test_a_gene_that_no_network_could_have_is_refused(toy_experiment):
+    for genes, key in (
+        ({"regime.name": ["disjont"]}, "disjoint"),
+        ({"confidence": ["margin", "margin"]}, "each once"),
+        ({"confidence": []}, "each once"),
+        ({"search.trials": [3, 4]}, "search.trials"),
+        ({"regime.final_epochs": [1, 2]}, "regime.final_epochs"),
+        ({"regime.training.lr": [-1.0]}, "regime.training.lr"),
+    ):
+        with pytest.raises(ExperimentError, match=key):
+            toy_experiment(search__genes=genes)
