@@ -11,6 +11,7 @@ from aebnas.backbones.build import build_backbone
 from aebnas.backbones.cut import cut_backbone
 from aebnas.backbones.settings import BackboneSettings
 from aebnas.branches.build import build_branch, make_layer
+from aebnas.branches.linked import build_exit
 from aebnas.branches.spec import BranchSpec, PartSpec
 from aebnas.costs.macs import MacCount, count_macs
 
@@ -52,6 +53,13 @@ def test_layers(part, shape, macs):
 )
 def test_heads(head, macs):
     assert count_macs(build_branch(BranchSpec("a", (), head), (8, 6, 6), 5), (8, 6, 6)) == MacCount(macs)
+
+
+@pytest.mark.parametrize(("cascade", "link"), [("inputs", 5 * 5), ("ensemble", 0), ("both", 5 * 5)])
+def test_a_cascaded_branch_hears_through_one_linear_layer(cascade, link):
+    spec = BranchSpec("a", (), PartSpec("pooled-linear"))
+    linked = build_exit(spec, (8, 6, 6), 5, cascade, first=False)
+    assert count_macs(linked, (8, 6, 6), (5,)) == MacCount((36 + 1) * 8 + 8 * 5 + link)
 
 
 def test_a_single_linear_layer():

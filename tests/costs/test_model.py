@@ -371,3 +371,65 @@ def test_a_static_network_has_the_energy_of_its_latency(backbone):
     latency, energy = (model.names.index(name) for name in ("latency_ms", "energy_mj"))
     for static in (model.backbone, model.network(SPECS).truncated(1)):
         assert static[energy] == POWER * static[latency]
+
+
+STATE_MS = 0.0625
+PREFIXES = [(False,) * 3, (True, False, False), (True, True, False), (True,) * 3]
+
+
+class Stateful(FakeTimer):
+    """What stands behind another exit takes its state, and some more time for it."""
+
+    stateful = True
+
+    def beyond_ms(self, name, block):
+        kind = name.split()[0]
+        alone = kind in ("span", "backbone", "branch", "cut") or name == "end -1"
+        assert block.classes_before == (None if alone else 3)
+        assert block.last == (kind in ("end", "cut"))
+        return super().beyond_ms(name, block) + (0.0 if alone else STATE_MS)
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_an_exit_behind_another_takes_what_that_hands_on(backbone, mask):
+    expected = by_hand(mask)
+    for behind, exit_ in enumerate(np.flatnonzero([*mask, True])):
+        expected[1, exit_] += STATE_MS * behind
+    np.testing.assert_array_equal(CostModel(backbone, Stateful()).network(SPECS).exit_costs(mask)[:2], expected)
+
+
+def test_only_what_can_stand_behind_another_exit_is_measured_so(backbone):
+    timer = Stateful()
+    model = CostModel(backbone, timer)
+    model.network(SPECS[:2])
+    kinds = [("branch", 0), ("branch", 1), ("behind", 1), ("cut", 0), ("cut", 1)]
+    assert set(timer.calls[1]) == {f"{kind} {SPECS[number].key}" for kind, number in kinds}
+    model.network(SPECS[:1])
+    model.network(SPECS[1:2])
+    assert len(timer.calls) == 2
+    timer.segments = list(backbone.segments)
+    CostModel(backbone, timer, calibration=[SPECS])
+    befores = [branch.classes_before for _, branch in timer.trials[0].stages]
+    assert befores == [None, 3, 3]
+    assert timer.trials[0].final.classes_before == 3 and timer.trials[0].final.last
+
+
+@pytest.mark.parametrize("mask", PREFIXES)
+@pytest.mark.parametrize(("cascade", "link"), [("inputs", 9), ("ensemble", 0), ("both", 9)])
+def test_cascaded_branches_cost_what_they_hear_with(backbone, mask, cascade, link):
+    """All but the first: a linear layer from three classes to three."""
+    costs = CostModel(backbone, None).network(SPECS, cascade)
+    expected = by_hand(mask)[:1] + np.array([0, link, 2 * link, link * max(0, sum(mask) - 1)])
+    np.testing.assert_array_equal(costs.exit_costs(mask), expected)
+
+
+def test_of_cascaded_branches_only_the_first_is_a_network_of_its_own(backbone):
+    timer = FakeTimer()
+    model = CostModel(backbone, timer)
+    costs = model.network(SPECS, "both")
+    kinds = [("branch", 0), ("cut", 0), ("cascaded-both", 1), ("cascaded-both", 2)]
+    assert set(timer.calls[1]) == {f"{kind} {SPECS[number].key}" for kind, number in kinds}
+    assert len(costs.cuts) == 1
+    np.testing.assert_array_equal(costs.truncated(0), model.network(SPECS).truncated(0))
+    with pytest.raises(IndexError):
+        costs.truncated(1)
