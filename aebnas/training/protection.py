@@ -18,7 +18,7 @@ from aebnas.training.gradients import first_exits
 from aebnas.training.losses import mean_distillation
 from aebnas.training.settings import SequentialSettings
 
-EWC_STRENGTH, LWF_STRENGTH = 100.0, 1.0
+EWC_STRENGTH, LWF_STRENGTH = 1000.0, 1.0
 # A weight without any Fisher information could go anywhere.
 LARGEST_RADIUS = 1.0
 

@@ -78,7 +78,7 @@ class SequentialSettings(Settings):
 
     protection: Literal["none", "frozen", "ewc", "lwf", "interval"] = "none"
     strength: float | None = Field(
-        default=None, ge=0, description="of the penalty; null: 100 for ewc (lambda), 1 for lwf (alpha)"
+        default=None, ge=0, description="of the penalty; null: 1000 for ewc (lambda), 1 for lwf (alpha)"
     )
     temperature: float = Field(default=2.0, gt=0, description="of lwf's softmaxes")
     radius: float = Field(
