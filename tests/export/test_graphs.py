@@ -10,6 +10,8 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
+from aebnas.branches.linked import build_exit
+from aebnas.branches.spec import BranchSpec, PartSpec
 from aebnas.exits.confidence import build_confidence
 from aebnas.exits.decision import Decider
 from aebnas.export.blocks import export_block
@@ -132,6 +134,35 @@ def test_a_gate_taken_off_and_put_back_decides_the_same(parts, samples, confiden
     again = join([body, decision], keep_inner=True)
     for got, expected in zip(run(again, samples), run(block, samples), strict=True):
         np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("cascade", ["none", "inputs", "both"])
+@pytest.mark.parametrize("confidence", ["one-vs-all", "patience", "ensemble"])
+def test_an_exit_behind_another_comes_apart_as_well(samples, confidence, cascade):
+    torch.manual_seed(0)
+    linked = build_exit(BranchSpec("a", (PartSpec.of("conv", kernel=3),)), SHAPE, 5, cascade, first=False).eval()
+    decider = Decider(build_confidence(confidence))
+    block = export_exit(linked, Decision(decider, first=False, last=False), SHAPE, 5)
+    body, decision = split_gate(block)
+    assert [value.name for value in body.graph.input] == ["input"] + (["previous"] if cascade != "none" else [])
+    assert [value.name for value in decision.graph.input][1:] == (["state"] if decider.measure.stateful else [])
+    assert "ArgMax" not in operators(body)
+    again = join([body, decision], keep_inner=True)
+    assert {value.name for value in again.graph.input} == {value.name for value in block.graph.input}
+    before = torch.randn(len(samples), 5, generator=torch.Generator().manual_seed(0))
+    given = {"input": samples, "previous": before.numpy()}
+    if decider.measure.stateful:
+        given["state"] = decider(before)[2].numpy()
+    expected, got = (run_by_name(each, given) for each in (block, again))
+    assert list(expected) == list(got)
+    for name in expected:
+        np.testing.assert_array_equal(got[name], expected[name])
+
+
+def run_by_name(block, given):
+    session = ort.InferenceSession(block.SerializeToString(), providers=["CPUExecutionProvider"])
+    taken = {value.name: given[value.name] for value in session.get_inputs()}
+    return dict(zip([value.name for value in session.get_outputs()], session.run(None, taken), strict=True))
 
 
 def test_a_block_without_gate_has_none(blocks):

@@ -38,6 +38,19 @@ def test_every_confidence_survives_the_export(new_toy, images, tmp_path, confide
         np.testing.assert_array_equal(result.exits, exits)
 
 
+def test_thresholds_per_class_are_read_from_the_manifest(toys, exported, images, tmp_path):
+    folder = tmp_path / "export"
+    shutil.copytree(exported[1], folder)
+    path = folder / "manifest.json"
+    bar = toys[1].policy.thresholds[0]
+    path.write_text(json.dumps({**json.loads(path.read_text()), "thresholds": [[bar, None, 0]]}))
+    said = EarlyExitSession(folder).all_exits(images)
+    expected = np.select([said[1][0] == 0, said[1][0] == 2], [said[2][0] >= np.float32(bar), True], False)
+    found = EarlyExitSession(folder).run(images, mode="staged").exits
+    np.testing.assert_array_equal(found == 0, expected)
+    assert 0 < expected.mean() < 1
+
+
 def test_results_do_not_depend_on_the_batch_size(exported, images):
     whole = EarlyExitSession(exported[3]).run(images)
     parts = EarlyExitSession(exported[3], batch_size=7).run(images)
@@ -151,6 +164,9 @@ def test_a_model_that_onnxruntime_refuses_is_named(exported, images, tmp_path):
         lambda text: text.replace('"scale": ', '"scale": "x", "old": '),
         lambda text: json.dumps({**json.loads(text), "preprocessing": {"scale": 1, "mean": [0, 0, 0], "std": [1]}}),
         lambda text: json.dumps({**json.loads(text), "files": []}),
+        lambda text: json.dumps({**json.loads(text), "thresholds": [None]}),
+        lambda text: json.dumps({**json.loads(text), "thresholds": [[0.5, 0.5]]}),
+        lambda text: json.dumps({**json.loads(text), "thresholds": [[0.5, "a", 0.5]]}),
     ],
 )
 def test_a_bad_manifest_is_named(exported, tmp_path, change):

@@ -99,6 +99,53 @@ def test_the_threshold_is_compared_in_float32(threshold):
     assert run(proto, np.nextafter(at, np.float32(0)))["exit"].item() == 1
 
 
+@pytest.mark.parametrize("per_class", [(3.0, 0.5), (None, 0.5), np.array([np.inf, 0.5], np.float32)])
+def test_the_threshold_may_depend_on_the_predicted_class(per_class):
+    # Confidence is the input, and so is the label: class 0 for positive ones. Of class 1 none is sure enough...
+    proto = assemble([Stage(segment_block(1), exit_block(), per_class)], exit_block())
+    assert [run(proto, value)["exit"].item() for value in (2.0, -2.0)] == [1, 1]
+    assert run(proto, 3.0)["exit"].item() == (0 if per_class[0] == 3.0 else 1)
+    # ... unless all that is asked of it is to be what it is.
+    proto = assemble([Stage(segment_block(1), exit_block(), (per_class[0], -2.0))], exit_block())
+    assert [run(proto, value)["exit"].item() for value in (-2.0, -3.0)] == [0, 1]
+
+
+def hearing_block(*heard: str) -> onnx.ModelProto:
+    """Logits = input + all that is heard; hands on its logits and, as its state, ten times as much."""
+    block = exit_block()
+    del block.graph.node[0]
+    names = ["input", *heard]
+    block.graph.node.append(helper.make_node("Sum", names, ["logits"]))
+    block.graph.node.append(helper.make_node("Mul", ["logits", "ten"], ["next_state"]))
+    block.graph.initializer.append(numpy_helper.from_array(np.array(10, np.float32), "ten"))
+    block.graph.input.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 2]) for name in heard)
+    block.graph.output.append(helper.make_tensor_value_info("next_state", TensorProto.FLOAT, [1, 2]))
+    return block
+
+
+@pytest.mark.parametrize(
+    ("heard", "logits"),
+    [
+        # 1, then 1 + 1, then 1 + 2.
+        (["previous"], 3.0),
+        # 1, then 1 + 10, then 1 + 110.
+        (["state"], 111.0),
+        # 1, then 1 + 1 + 10, then 1 + 12 + 120; in any order.
+        (["state", "previous"], 133.0),
+    ],
+)
+def test_an_exit_takes_what_the_one_before_it_hands_on(heard, logits):
+    stages = [Stage(segment_block(1), block, 99.0) for block in (hearing_block(), hearing_block(*heard))]
+    assert run(assemble(stages, hearing_block(*heard)), 1.0)["logits"].tolist() == [[logits, -logits]]
+
+
+def test_an_exit_that_takes_what_nobody_hands_on_is_refused():
+    with pytest.raises(ValueError, match=r"branch_0/ takes previous, state, which no exit before it gives"):
+        assemble([Stage(segment_block(1), hearing_block("state", "previous"), 0.5)], exit_block())
+    with pytest.raises(ValueError, match="final/ takes state"):
+        assemble([Stage(segment_block(1), exit_block(), 0.5)], hearing_block("state"))
+
+
 def test_a_confidence_that_is_not_a_number_goes_on():
     proto = assemble([Stage(segment_block(1), exit_block(), 0.5)], exit_block())
     assert run(proto, float("nan"))["exit"].item() == 1

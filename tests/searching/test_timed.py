@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from aebnas.branches.build import build_branch
+from aebnas.branches.linked import build_exit
 from aebnas.branches.spec import BranchSpec, PartSpec
 from aebnas.costs.blocks import Block
 from aebnas.devices.profile import HardwareProfile
+from aebnas.errors import BackboneError
 from aebnas.exits.confidence import build_confidence
 from aebnas.exits.decision import Decider
 from aebnas.export.graphs import LOGITS
@@ -39,9 +41,9 @@ def built(spec, prepared):
 
 @pytest.fixture
 def export(prepared, tmp_path):
-    def make(precision):
+    def make(precision, confidence="max-probability"):
         chain = deployed_backbone(prepared, precision, RunFolder(tmp_path / "run"))
-        return timed_exporter(chain, prepared.backbone.segments, Decider(build_confidence("max-probability")))
+        return timed_exporter(chain, prepared.backbone.segments, Decider(build_confidence(confidence)))
 
     return make
 
@@ -87,3 +89,26 @@ def test_blocks_are_timed_as_they_are_exported(export, prepared, spec, built, tm
     assert outputs(cut) == outputs(timed[branch_file(0)])
     alone = operators(timed[segment_file(0)]) + operators(timed[branch_file(0)])
     assert len(alone) - len(operators(cut)) == 2  # the way out of the precision and back into it
+
+
+@pytest.mark.parametrize("confidence", ["patience", "ensemble"])
+def test_a_converted_exit_takes_a_state_and_hands_it_on(export, built, prepared, confidence):
+    point, classes = prepared.backbone.attach_points[1].shape, prepared.backbone.num_classes
+    write = export("int8", confidence)
+    first = write(Block((built(1),), point, gated=True))
+    behind = write(Block((built(1),), point, gated=True, classes_before=classes))
+    last = write(Block(tuple(prepared.backbone.segments[2:]), point, gated=True, classes_before=classes, last=True))
+    assert [[value.name for value in block.graph.input][1:] for block in (first, behind, last)] == [
+        [],
+        ["state"],
+        ["state"],
+    ]
+    handed = [(LOGITS, 1), ("label", 1), ("confidence", 1), ("next_state", 1)]
+    assert [outputs(block) for block in (first, behind, last)] == [handed, handed, handed[:3]]
+
+
+def test_cascaded_branches_are_not_timed_in_other_precisions(export, spec, prepared):
+    point, classes = prepared.backbone.attach_points[1].shape, prepared.backbone.num_classes
+    linked = build_exit(spec, point, classes, "both", first=False)
+    with pytest.raises(BackboneError, match="cascaded branches run in fp32 only: leave fp16 out"):
+        export("fp16")(Block((linked,), point, gated=True, classes_before=classes))
