@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from aebnas.cli_compare import compare
 from aebnas.cli_device import device_app
 from aebnas.cli_diagnose import diagnose
 from aebnas.console import err, out
@@ -203,6 +204,7 @@ def evaluate(
         out.print(evaluation_table(result))
 
 
+app.command("compare")(compare)
 app.command()(diagnose)
 
 

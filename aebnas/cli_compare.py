@@ -1,0 +1,106 @@
+"""The verb `aebnas compare`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from aebnas.console import err, out
+from aebnas.errors import InputError
+
+_STDOUT = Path("-")
+
+
+def compare(
+    experiment: Annotated[
+        Path | None,
+        typer.Argument(help="The experiment file; the embedded digits example by default.", metavar="EXPERIMENT.yaml"),
+    ] = None,
+    regimes: Annotated[
+        str | None,
+        typer.Option(
+            help="compare.variants: regimes, each NAME or NAME:key=value+key=value, with commas between; differences "
+            "are to the first one.",
+            metavar="A,B:KEY=VALUE,C",
+        ),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="compare.seeds: of initialisation and batch order.")] = None,
+    confidences: Annotated[
+        str | None, typer.Option(help="Each variant with each of these, trained once.", metavar="A,B")
+    ] = None,
+    weightings: Annotated[
+        str | None, typer.Option(help="Each variant that weighs its exits with each of these.", metavar="A,B")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Each variant with each value of a setting; repeat for several.", metavar="KEY=V,V"),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="compare.epochs: of every variant, its trained backbone included.")
+    ] = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(help="Where everything is kept; runs/NAME-compare by default.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes, which share the threads.")] = 1,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write all figures to this file too; - prints them.", metavar="FILE")
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder with the data set's files, looked in first.")] = None,
+    accelerator: Annotated[str | None, typer.Option(help="accelerator: auto, cpu, cuda or mps.")] = None,
+) -> None:
+    """Train the same network under several regimes, with several seeds, and print what each is worth.
+
+    The same command goes on with an interrupted comparison; more variants and seeds may be added to one.
+
+    Example: [bold]aebnas compare --regimes disjoint,joint,cgt-soft:tau=0.8 --seeds 3[/bold]
+    """
+    from aebnas.comparing.compare import compare as run_compare
+    from aebnas.comparing.summary import summarise
+    from aebnas.comparing.variants import crossed
+    from aebnas.experiment import Experiment
+    from aebnas.files import write_text
+    from aebnas.progress import ConsoleProgress
+    from aebnas.report.comparison import comparison_json, print_comparison
+    from aebnas.report.comparison_files import write_comparison
+
+    base = Experiment.embedded() if experiment is None else Experiment.from_yaml(experiment)
+    words = list(base.compare.variants) if regimes is None else _words(regimes)
+    choices = _choices(confidences, weightings, settings or [])
+    options: dict[str, Any] = {
+        "compare.variants": crossed(words, choices),
+        "compare.seeds": seeds,
+        "compare.epochs": epochs,
+        "data.data_dir": None if data_dir is None else data_dir.resolve(),
+        "accelerator": accelerator,
+    }
+    found = run_compare(base.override(options), run_dir=run_dir, workers=workers, progress=ConsoleProgress(err))
+    summary = summarise(found)
+    written = write_comparison(summary, found.folder)
+    if json_file == _STDOUT:
+        sys.stdout.write(comparison_json(summary))
+        return
+    print_comparison(summary, out)
+    if json_file is not None:
+        write_text(json_file, comparison_json(summary))
+    out.print(f"Written: {', '.join(map(str, written))}", soft_wrap=True)
+
+
+def _choices(confidences: str | None, weightings: str | None, settings: list[str]) -> dict[str, list[str]]:
+    """Return key -> values of the options that multiply variants."""
+    given = [("confidence", confidences), ("weighting", weightings)]
+    for word in settings:
+        key, equals, values = word.partition("=")
+        if not equals:
+            raise InputError(f"--set {word!r} is no KEY=V,V: write --set label_smoothing=0,0.1, say")
+        given.append((key.strip(), values))
+    return {key: _words(values) for key, values in given if values is not None}
+
+
+def _words(text: str) -> list[str]:
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words:
+        raise InputError(f"there is nothing in {text!r}: write values with commas between")
+    return words

@@ -1,0 +1,111 @@
+"""Where a comparison takes place: the same data, attach points and branches for all, a fresh backbone per seed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from aebnas.backbones.build import build_backbone
+from aebnas.backbones.cut import SegmentedBackbone, cut_backbone
+from aebnas.backbones.points import nearest_to_even
+from aebnas.branches.build import fits
+from aebnas.branches.spec import BranchSpec
+from aebnas.data.load import load_data
+from aebnas.data.splits import DataBundle, ImageSplit
+from aebnas.errors import ExperimentError
+from aebnas.experiment import CUSTOM, Experiment
+from aebnas.registry import unknown_name
+from aebnas.spaces.definition import NONE, SpaceDefinition, load_space
+from aebnas.training.candidates import limited, seed_everything
+
+
+def load_splits(experiment: Experiment) -> DataBundle:
+    """Return the data: split by the experiment's own seed and cut to ``regime.train_samples``, for all seeds alike.
+
+    Raises:
+        ExperimentError: the data came from Python. DataError: a file is missing or damaged.
+    """
+    if CUSTOM in (experiment.data.name, experiment.backbone.name):
+        raise ExperimentError("a comparison builds model and data anew in every process: name them in the file")
+    data = load_data(experiment.data, seed=experiment.seed)
+    train, _ = limited(data.train, None, experiment.regime.train_samples, experiment.seed)
+    assert isinstance(train, ImageSplit)
+    return dataclasses.replace(data, train=train)
+
+
+def fresh_backbone(
+    experiment: Experiment, data: DataBundle, seed: int, points: Sequence[str] | None = None
+) -> SegmentedBackbone:
+    """Return the backbone as ``seed`` initialises it, cut at ``points``, or where the experiment says.
+
+    Raises:
+        ExperimentError: it would come trained. BackboneError: it cannot be built or cut.
+    """
+    if experiment.backbone.checkpoint is not None:
+        raise ExperimentError(
+            "backbone.checkpoint: a comparison trains the backbone from its initialisation for every seed: leave it out"
+        )
+    seed_everything(seed)
+    model = build_backbone(experiment.backbone, num_classes=data.num_classes, input_shape=data.input_shape)
+    return cut_backbone(
+        model,
+        data.input_shape,
+        max_points=experiment.attach.points,
+        modules=experiment.attach.modules if points is None else points,
+        leaves=experiment.backbone.leaves,
+    )
+
+
+def choose_branches(experiment: Experiment, backbone: SegmentedBackbone) -> tuple[BranchSpec, ...]:
+    """Return the branches of ``compare.branches``, or ``compare.exits`` like ones spread evenly over the MACs.
+
+    Raises:
+        ExperimentError: an attach point or a choice is unknown, or there are too few attach points.
+        BranchError: a branch does not fit.
+    """
+    settings, points = experiment.compare, backbone.attach_points
+    if settings.branches is not None:
+        specs = [BranchSpec.from_json(branch) for branch in settings.branches]
+        return _in_order(specs, [point.name for point in points])
+    space, classes = load_space(experiment.space), backbone.num_classes
+    usable = [point for point in points if fits(_branch(space, point.name, ()), point.shape, classes)]
+    if len(usable) < settings.exits:
+        raise ExperimentError(
+            f"compare.exits is {settings.exits}, but branches fit at {len(usable)} attach points: raise attach.points "
+            "or lower compare.exits"
+        )
+    chosen = nearest_to_even([point.macs / backbone.macs for point in usable], settings.exits)
+    layers = _layers(space, settings.branch)
+    specs = []
+    for point in (usable[index] for index in chosen):
+        kept: tuple[str, ...] = ()
+        for name in layers:
+            # As the search does: a layer that does not fit what is left of the map counts as none.
+            longer = _branch(space, point.name, (*kept, name))
+            kept = (*kept, name) if fits(longer, point.shape, classes) else kept
+        specs.append(_branch(space, point.name, kept))
+    return tuple(specs)
+
+
+def _in_order(specs: Sequence[BranchSpec], names: Sequence[str]) -> tuple[BranchSpec, ...]:
+    for number, spec in enumerate(specs):
+        if spec.attach not in names:
+            where = f"compare.branches.{number}.attach"
+            raise ExperimentError(f"{where}: {unknown_name('attach point', spec.attach, names)}")
+    if len({spec.attach for spec in specs}) < len(specs):
+        raise ExperimentError("compare.branches: two branches hang at the same attach point: give each its own")
+    return tuple(sorted(specs, key=lambda spec: names.index(spec.attach)))
+
+
+def _layers(space: SpaceDefinition, chosen: Sequence[str] | None) -> Sequence[str]:
+    if chosen is None:
+        return space.starts[0] if space.starts else ()
+    for name in chosen:
+        if name not in (NONE, *space.layers):
+            raise ExperimentError(f"compare.branch: {unknown_name('choice', name, [NONE, *space.layers])}")
+    return chosen
+
+
+def _branch(space: SpaceDefinition, attach: str, layers: Sequence[str]) -> BranchSpec:
+    choices, heads = space.layer_choices(), space.head_choices()
+    return BranchSpec(attach, tuple(part for name in layers for part in choices[name]), next(iter(heads.values())))

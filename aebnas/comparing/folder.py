@@ -1,0 +1,156 @@
+"""The folder of one comparison: what belongs to it, its results, and that nobody else is at it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from aebnas.comparing.results import Result, StaticResult
+from aebnas.errors import RunError
+from aebnas.files import read_json, write_json
+from aebnas.store import WeightStore
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ComparisonFolder:
+    """Paths inside the folder of a comparison, and the records that are kept there."""
+
+    path: Path
+
+    @property
+    def backbones(self) -> WeightStore:
+        """The trained backbones, by seed."""
+        return WeightStore(self.path / "backbones")
+
+    @property
+    def plots(self) -> Path:
+        """Where pictures go."""
+        return self.path / "plots"
+
+    @property
+    def csv_file(self) -> Path:
+        """The table as CSV."""
+        return self.path / "comparison.csv"
+
+    @property
+    def json_file(self) -> Path:
+        """Everything that the table and the picture are made of."""
+        return self.path / "comparison.json"
+
+    def features(self, seed: int) -> Path:
+        """Return where the features of one seed's backbone go."""
+        return self.path / "features" / str(seed)
+
+    def start(self, about: Mapping[str, Any]) -> None:
+        """Claim the folder for a comparison, or go on with the same one.
+
+        Args:
+            about: Nested plain values: all that its results depend on beside their variant and seed.
+
+        Raises:
+            RunError: it holds another comparison, or something else.
+        """
+        file = self.path / "about.json"
+        if file.exists():
+            difference = _first_difference(read_json(file), dict(about))
+            if difference is not None:
+                raise RunError(
+                    f"{self.path} holds a comparison whose {difference}: choose another folder with --run-dir, or "
+                    "delete this one"
+                )
+        elif any(place.name != "compare.lock" for place in self.path.glob("*")):
+            raise RunError(f"{self.path} is not empty and holds no comparison: choose another folder with --run-dir")
+        write_json(file, dict(about))
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other commands from this folder for the length of the block.
+
+        Raises:
+            RunError: another process is at it, or the folder cannot be written.
+        """
+        lock = filelock.FileLock(self.path / "compare.lock", timeout=0)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except filelock.Timeout:
+            raise RunError(
+                f"another process compares in {self.path}: wait for it, stop it, or choose another --run-dir"
+            ) from None
+        except OSError as error:
+            raise RunError(f"cannot use {self.path} ({error.strerror or error}): choose another --run-dir") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def write_result(self, key: str, result: Result) -> None:
+        """Keep the result of the variant ``key``."""
+        write_json(self._file(key, result.seed), result.to_json())
+
+    def read_result(self, key: str, seed: int) -> Result | None:
+        """Return the result of a variant and a seed; None if there is none, or it is damaged (it is made again)."""
+        try:
+            return Result.from_json(self._read(self._file(key, seed)))
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    def write_static(self, result: StaticResult) -> None:
+        """Keep the result of a static network."""
+        write_json(self._file(_static(result.exit), result.seed), result.to_json())
+
+    def read_static(self, exit_: int | None, seed: int) -> StaticResult | None:
+        """Return the result of a static network; None if there is none, or it is damaged (it is made again)."""
+        try:
+            return StaticResult(**self._read(self._file(_static(exit_), seed)))
+        except TypeError:
+            return None
+
+    def drop_features(self) -> None:
+        """Free the disk of what can be computed again."""
+        shutil.rmtree(self.path / "features", ignore_errors=True)
+
+    def _file(self, key: str, seed: int) -> Path:
+        return self.path / "results" / f"{key}-seed{seed}.json"
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        """Return what is in ``path``; nothing if it is not there or damaged."""
+        if not path.exists():
+            return {}
+        try:
+            values = read_json(path)
+        except RunError as error:
+            logger.warning("%s; it is made again", error)
+            return {}
+        return values if isinstance(values, dict) else {}
+
+
+def _static(exit_: int | None) -> str:
+    return "static-backbone" if exit_ is None else f"static-exit{exit_ + 1}"
+
+
+def _first_difference(earlier: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> str | None:
+    """Return the first key whose value differs, with both values, or None."""
+    for key in dict.fromkeys([*now, *earlier]):
+        value, other = now.get(key), earlier.get(key)
+        if isinstance(value, dict) and isinstance(other, dict):
+            found = _first_difference(other, value, f"{prefix}{key}.")
+            if found is not None:
+                return found
+        elif value != other:
+            return f"{prefix}{key} is {_short(other)}, not {_short(value)}"
+    return None
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

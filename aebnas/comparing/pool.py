@@ -1,0 +1,209 @@
+"""Jobs over processes: spawned ones, or this one; what fails is told, the others go on."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import multiprocessing.connection
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+
+import torch
+
+from aebnas.comparing.jobs import Job
+from aebnas.comparing.workshop import Plan, Workshop
+from aebnas.errors import AebnasError
+from aebnas.progress import Stage
+
+logger = logging.getLogger(__name__)
+# A worker tells of its progress at most so often.
+_REPORT_EVERY_S = 0.5
+_LOST = "its process ended before it was done: memory may have run out; try fewer --workers"
+_NO_BACKBONE = "the backbone of this seed could not be trained: "
+Failures = dict[Job, str]
+
+
+def run_jobs(jobs: Sequence[Job], plan: Plan, *, workers: int, stage: Stage) -> Failures:
+    """Do all ``jobs``; return why those failed that did.
+
+    Args:
+        workers: Processes; with 1, everything is done in this one. Threads are divided between them.
+    """
+    if workers == 1 or len(jobs) < 2:
+        return _in_this_process(jobs, Workshop(plan), stage)
+    return _Pool(plan, min(workers, len(jobs)), stage).run(jobs)
+
+
+def reason_of(error: Exception) -> str:
+    """Return why a job failed, for the table; what is no error of ours is logged in full."""
+    if isinstance(error, AebnasError):
+        return str(error)
+    logger.error("a training ended in an error of the program", exc_info=error)
+    return f"{type(error).__name__}: {error}"
+
+
+def _in_this_process(jobs: Sequence[Job], workshop: Workshop, stage: Stage) -> Failures:
+    failures: Failures = {}
+    for job in jobs:
+        blocked = _blocked(job, failures)
+        if blocked is None:
+            try:
+                workshop.do(job, _Labelled(stage, job))
+            except Exception as error:  # the others go on
+                blocked = reason_of(error)
+        if blocked is not None:
+            failures[job] = blocked
+    return failures
+
+
+def _blocked(job: Job, failures: Failures) -> str | None:
+    found = (why for one, why in failures.items() if one.kind == "backbone" and one.seed == job.seed)
+    why = next(found, None) if job.needs_backbone else None
+    return None if why is None else _NO_BACKBONE + why
+
+
+class _Labelled(Stage):
+    """Says behind the bar whose progress it is."""
+
+    def __init__(self, stage: Stage, job: Job) -> None:
+        self._stage, self._job = stage, job
+
+    def advance(self, steps: int = 1) -> None:
+        self._stage.advance(steps)
+
+    def note(self, text: str) -> None:
+        self._stage.note(f"{self._job.label}: {text}")
+
+
+@dataclass
+class _Worker:
+    process: SpawnProcess
+    connection: Connection
+    job: Job | None = None
+
+
+class _Pool:
+    def __init__(self, plan: Plan, workers: int, stage: Stage) -> None:
+        self._plan, self._count, self._stage = plan, workers, stage
+        self._threads = max(1, torch.get_num_threads() // workers)
+        self._workers: list[_Worker] = []
+        self._waiting: list[Job] = []
+        self._failures: Failures = {}
+
+    def run(self, jobs: Sequence[Job]) -> Failures:
+        self._waiting = list(jobs)
+        try:
+            while self._waiting or any(worker.job for worker in self._workers):
+                self._hand_out()
+                self._listen()
+        finally:
+            self._stop()
+        return self._failures
+
+    def _hand_out(self) -> None:
+        """Give every idle worker a job that can begin; start workers as long as there is work for them."""
+        for job in self._ready():
+            worker = next((one for one in self._workers if one.job is None), None)
+            if worker is None:
+                if len(self._workers) == self._count:
+                    return
+                worker = self._start()
+            self._waiting.remove(job)
+            worker.job = job
+            worker.connection.send(job)
+
+    def _ready(self) -> list[Job]:
+        for job in list(self._waiting):
+            why = _blocked(job, self._failures)
+            if why is not None:
+                self._waiting.remove(job)
+                self._failures[job] = why
+        under_way = [*self._waiting, *(worker.job for worker in self._workers if worker.job is not None)]
+        coming = {job.seed for job in under_way if job.kind == "backbone"}
+        return [job for job in self._waiting if not (job.needs_backbone and job.seed in coming)]
+
+    def _listen(self) -> None:
+        busy = {worker.connection: worker for worker in self._workers if worker.job is not None}
+        for ready in multiprocessing.connection.wait(list(busy)):
+            worker = next(one for connection, one in busy.items() if connection is ready)
+            job = worker.job
+            assert job is not None
+            try:
+                kind, value = worker.connection.recv()
+            except (EOFError, OSError):
+                self._failures[job] = _LOST
+                self._workers.remove(worker)
+                continue
+            if kind == "advance":
+                self._stage.advance(value)
+            elif kind == "note":
+                self._stage.note(f"{job.label}: {value}")
+            else:
+                worker.job = None
+                if value is not None:
+                    self._failures[job] = value
+
+    def _start(self) -> _Worker:
+        context = multiprocessing.get_context("spawn")
+        here, there = context.Pipe()
+        process = context.Process(target=_serve, args=(there, self._plan, self._threads), daemon=True)
+        process.start()
+        # Else the pipe would not end with the process.
+        there.close()
+        self._workers.append(_Worker(process, here))
+        return self._workers[-1]
+
+    def _stop(self) -> None:
+        for worker in self._workers:
+            if worker.job is None:
+                with contextlib.suppress(OSError):
+                    worker.connection.send(None)
+            else:
+                worker.process.terminate()
+        for worker in self._workers:
+            worker.process.join()
+            worker.connection.close()
+
+
+class _Remote(Stage):
+    """A stage that is shown in another process."""
+
+    def __init__(self, send: Callable[[tuple[str, object]], None]) -> None:
+        self._send, self._steps, self._sent = send, 0, time.monotonic()
+
+    def advance(self, steps: int = 1) -> None:
+        self._steps += steps
+        if time.monotonic() - self._sent >= _REPORT_EVERY_S:
+            self.flush()
+
+    def note(self, text: str) -> None:
+        self._send(("note", text))
+
+    def flush(self) -> None:
+        """Tell what has not been told yet."""
+        self._send(("advance", self._steps))
+        self._steps, self._sent = 0, time.monotonic()
+
+
+def _serve(connection: Connection, plan: Plan, threads: int) -> None:
+    """Do the jobs that come through ``connection``, until None does."""
+    # Ctrl-C reaches all processes of a terminal; the one that gave the jobs ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(threads)
+    workshop = Workshop(plan)
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        while (job := connection.recv()) is not None:
+            stage, failure = _Remote(connection.send), None
+            try:
+                workshop.do(job, stage)
+            except BrokenPipeError:
+                raise
+            except Exception as error:  # told to who gave the job
+                failure = reason_of(error)
+            stage.flush()
+            connection.send(("done", failure))

@@ -1,0 +1,183 @@
+"""Does one job after the other in one process; data and backbones are made once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import filelock
+import torch
+from torch import nn
+
+from aebnas.backbones.build import state_fingerprint
+from aebnas.backbones.cut import SegmentedBackbone
+from aebnas.branches.build import build_branch
+from aebnas.branches.spec import BranchSpec
+from aebnas.comparing.arena import fresh_backbone, load_splits
+from aebnas.comparing.folder import ComparisonFolder
+from aebnas.comparing.jobs import Job
+from aebnas.comparing.lessons import Lesson, Scaled, Trained, train_variant
+from aebnas.comparing.pricing import Prices
+from aebnas.comparing.results import Result, StaticResult
+from aebnas.comparing.scoring import Said, diagnose, exit_accuracies, score
+from aebnas.comparing.variants import Variant
+from aebnas.data.splits import DataBundle
+from aebnas.experiment import Experiment
+from aebnas.files import digest
+from aebnas.progress import Progress, Stage
+from aebnas.store import load_state, state_of
+from aebnas.training.accelerator import pick_accelerator
+from aebnas.training.candidates import seed_everything
+from aebnas.training.features import FeatureStore
+from aebnas.training.fit import Forward, Trainee, fit, logits_of
+from aebnas.training.objective import Objective
+
+# Features of the seed in hand and of the one before are enough: jobs come seed by seed.
+_SEEDS_AT_HAND = 2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a process needs to do any job of a comparison; it is sent to other processes.
+
+    Args:
+        base: The experiment without any variant's settings.
+        specs: The branches, in the order of their attach points.
+        prices: By :attr:`Variant.key`.
+    """
+
+    base: Experiment
+    specs: tuple[BranchSpec, ...]
+    prices: dict[str, Prices]
+    folder: ComparisonFolder
+
+
+class Workshop:
+    """Trains, scores and writes the result files of one plan."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan, self._folder = plan, plan.folder
+        self._device = pick_accelerator(plan.base.accelerator)
+        self._trained = lru_cache(maxsize=_SEEDS_AT_HAND)(self._read_trained)
+        self._features = lru_cache(maxsize=_SEEDS_AT_HAND)(self._make_features)
+
+    @cached_property
+    def data(self) -> DataBundle:
+        """The splits, the same for every seed."""
+        return load_splits(self._plan.base)
+
+    def do(self, job: Job, stage: Stage) -> None:
+        """Do ``job`` and write what came of it.
+
+        Raises:
+            AebnasError: the training failed, or a file could not be written.
+        """
+        {"backbone": self._train_backbone, "static": self._train_static, "variants": self._train_variants}[job.kind](
+            job, stage
+        )
+
+    def _fresh(self, seed: int) -> SegmentedBackbone:
+        return fresh_backbone(self._plan.base, self.data, seed, [spec.attach for spec in self._plan.specs])
+
+    def _train_backbone(self, job: Job, stage: Stage) -> None:
+        backbone = self._fresh(job.seed)
+        self._fit(backbone.model, backbone.model, job, stage)
+        self._folder.backbones.put(str(job.seed), {"state": state_of(backbone.model)})
+
+    def _train_static(self, job: Job, stage: Stage) -> None:
+        start, backbone = time.perf_counter(), self._fresh(job.seed)
+        network: nn.Module = backbone.model
+        if job.exit is not None:
+            spec, point = self._plan.specs[job.exit], backbone.attach_points[job.exit]
+            seed_everything(job.seed)
+            network = nn.Sequential(
+                backbone.span(0, job.exit + 1), build_branch(spec, point.shape, backbone.num_classes)
+            )
+        trained = self._fit(network, network, job, stage)
+        accuracies = [_accuracy(said) for said in self._said(lambda images: [network(images)])]
+        seconds = time.perf_counter() - start
+        self._folder.write_static(StaticResult(job.exit, job.seed, trained, seconds, *accuracies))
+
+    def _train_variants(self, job: Job, stage: Stage) -> None:
+        start, plan, seed = time.perf_counter(), self._plan, job.seed
+        fresh = self._fresh(seed)
+        initial = state_of(fresh.model)
+        lesson = Lesson(
+            plan.specs,
+            self.data,
+            initial=initial,
+            backbone=self._trained(seed) if job.needs_backbone else fresh.eval().requires_grad_(False),
+            features=(lambda: self._features(seed)),
+            seed=seed,
+            device=self._device,
+        )
+        trained = train_variant(job.variants[0].experiment, job.epochs, lesson, stage)
+        network = trained.network.to(self._device).eval()
+        splits = self._said(network)
+        seconds = time.perf_counter() - start
+        for variant in job.variants:
+            self._folder.write_result(variant.key, self._result(variant, job, splits, trained, seconds))
+
+    def _result(self, variant: Variant, job: Job, splits: Sequence[Said], trained: Trained, seconds: float) -> Result:
+        experiment, (validation, test) = variant.experiment, splits
+        return Result(
+            variant=variant.name,
+            seed=job.seed,
+            epochs=trained.epochs,
+            backbone_epochs=experiment.compare.backbone_epochs if job.needs_backbone else 0,
+            seconds=seconds,
+            accuracies_val=exit_accuracies(validation, experiment),
+            accuracies_test=exit_accuracies(test, experiment),
+            points=score(validation, test, experiment, self._plan.prices[variant.key]),
+            diagnostics=diagnose(test, experiment),
+            forgetting=trained.forgetting,
+        )
+
+    def _read_trained(self, seed: int) -> SegmentedBackbone:
+        backbone = self._fresh(seed)
+        store = self._folder.backbones
+        load_state(backbone.model, store.get(str(seed))["state"], store.path(str(seed)))
+        return backbone.eval().requires_grad_(False)
+
+    def _make_features(self, seed: int) -> FeatureStore:
+        folder, body = self._folder.features(seed), self._trained(seed).to(self._device)
+        folder.mkdir(parents=True, exist_ok=True)
+        # The processes of a comparison need the same features at about the same time: one makes them.
+        with filelock.FileLock(folder / "lock"):
+            return FeatureStore(
+                body,
+                self.data,
+                folder=folder,
+                key=digest(self.data.fingerprint, str(len(self.data.train)), state_fingerprint(body.model)),
+                budget_gib=self._plan.base.cache_gib / max(1, self._plan.base.compare.seeds),
+                device=self._device,
+                progress=Progress(),
+            )
+
+    def _fit(self, module: nn.Module, network: nn.Module, job: Job, stage: Stage) -> int:
+        """Train all of a static network on the labels; return the epochs."""
+        settings = self._plan.base.regime.training.model_copy(update={"epochs": job.epochs, "patience": None})
+        module.to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        trainee = Trainee(module, lambda images: [network(images)], (module,))
+        data = self.data
+        result = fit(
+            trainee,
+            data.train,
+            data.validation,
+            Objective((1.0,)),
+            settings,
+            device=self._device,
+            seed=job.seed,
+            stage=Scaled(stage, job.work / (job.epochs * len(data.train))),
+        )
+        return len(result.accuracies)
+
+    def _said(self, forward: Forward) -> list[Said]:
+        splits = (self.data.validation, self.data.test)
+        return [Said(logits_of(forward, split, self._device), split.labels) for split in splits]
+
+
+def _accuracy(said: Said) -> float:
+    return float((said.logits[-1].argmax(1) == said.truth).double().mean())
