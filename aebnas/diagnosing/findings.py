@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aebnas.diagnosing.split import SplitDiagnosis
 from aebnas.exits.diagnostics import ExitDiagnostics
@@ -13,7 +14,7 @@ from aebnas.exits.diagnostics import ExitDiagnostics
 POOR_EEFP = 0.75
 # An error of calibration that a user would notice, and how far an exponent must bring it down to be worth naming.
 NOTICED_ECE, MENDED = 0.05, 0.5
-# Fractions of the samples.
+# Fractions of the samples that leave too early, and that go on from an exit that was right about them.
 MANY_PREMATURE, MANY_FUTILE = 0.02, 0.05
 # Confidences that mean to be probabilities.
 PROBABILITIES = ("max-probability", "one-vs-all", "ensemble")
@@ -96,15 +97,24 @@ def _premature(names: Sequence[str], both: Both) -> Iterator[str]:
 
 
 def _futile(names: Sequence[str], both: Both) -> Iterator[str]:
-    found = [split.network.futile for split in both]
-    if min(found) >= MANY_FUTILE:
-        exit_, pair = max(_early(names, both), key=lambda one: min(each.futile or 0.0 for each in one[1]))
+    # Who is wrong everywhere goes on in vain too, but hardly any confidence could know.
+    right = [float(_went_on_right(split).any(axis=0).mean()) for split in both]
+    if min(right) >= MANY_FUTILE:
+        per_exit = [_went_on_right(split).mean(axis=1) for split in both]
+        worst = int(np.minimum(*per_exit).argmax())
         excess = [split.gap.cost_excess / split.macs_mean for split in both]
         yield (
-            f"On validation / test {_percents(found)} of the samples go on in vain, most from {exit_}: "
-            f"{_percents([each.futile or 0.0 for each in pair])}; the oracle takes {_percents(excess)} fewer MACs for "
-            "the same accuracy."
+            f"On validation / test {_percents(right)} of the samples go on although an exit was right about them "
+            f"already, most from exit {worst} ({names[worst]}): {_percents([one[worst] for one in per_exit])}; the "
+            f"oracle takes {_percents(excess)} fewer MACs for the same accuracy."
         )
+
+
+def _went_on_right(split: SplitDiagnosis) -> NDArray[np.bool_]:
+    """Return who went on from each early exit that was right about them, (E-1, N)."""
+    correct = split.outcomes.correct[:-1]
+    went: NDArray[np.bool_] = correct & (np.arange(len(correct))[:, None] < split.outcomes.exits)
+    return went
 
 
 def _miscalibrated(names: Sequence[str], both: Both) -> Iterator[str]:

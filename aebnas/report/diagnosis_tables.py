@@ -63,7 +63,7 @@ def exits_table(diagnosis: Diagnosis, exits: Sequence[int]) -> Table:
     names = diagnosis.subject.names
     table = _table("Exit by exit", [""])
     for exit_ in exits:
-        table.add_column(f"{exit_}: {shorten(names[exit_], 13)}\nval / test", justify="right", no_wrap=True)
+        table.add_column(f"{exit_}: {shorten(names[exit_], 12)}\nval / test", justify="right", no_wrap=True)
     pairs = [[diagnosis.splits[split].network.exits[exit_] for split in SPLITS] for exit_ in exits]
     for title, rows in _exit_rows():
         table.add_section()
@@ -103,7 +103,7 @@ def budgets_table(diagnosis: Diagnosis) -> Table:
 
 def _policy(tuned: Tuned | None, backbone: float) -> list[str]:
     if tuned is None:
-        return [MISSING] * 4 + ["no policy is that cheap"]
+        return [MISSING] * 4 + ["none is that cheap"]
     points = [tuned.points[name] for name in SPLITS]
     on = [*(threshold is not None for threshold in points[0].thresholds), True]
     shares = [share for share, is_on in zip(points[0].exit_shares, on, strict=True) if is_on]
@@ -116,10 +116,10 @@ def _policy(tuned: Tuned | None, backbone: float) -> list[str]:
 
 def _exit_rows() -> list[tuple[str, list[tuple[str, Cell]]]]:
     decisions: list[tuple[str, Cell]] = [
-        ("reach it", lambda exit_: percent(exit_.reached)),
-        ("leave at it", lambda exit_: percent(exit_.share)),
-        ("go on in vain (futile)", lambda exit_: percent(exit_.futile)),
-        ("leave too early (premature)", lambda exit_: percent(exit_.premature)),
+        ("reached it", lambda exit_: percent(exit_.reached)),
+        ("left at it", lambda exit_: percent(exit_.share)),
+        ("went on in vain (futile)", lambda exit_: percent(exit_.futile)),
+        ("left early (premature)", lambda exit_: percent(exit_.premature)),
     ]
     return [
         ("decisions, % of all samples", decisions),
@@ -152,7 +152,7 @@ def _table(title: str, columns: Sequence[str]) -> Table:
     )
     table.caption_justify = "left"
     for place, column in enumerate(columns):
-        table.add_column(column, justify="right" if place else "left", no_wrap=not place)
+        table.add_column(column, justify="right" if place else "left", no_wrap=not place, overflow="fold")
     return table
 
 
