@@ -18,6 +18,7 @@ import torch
 from aebnas.costs.kinds import COSTS, KINDS
 from aebnas.errors import RunError, RunFailed
 from aebnas.exits.curve import Target
+from aebnas.exits.diagnostics import FRONT_COLUMNS
 from aebnas.experiment import Experiment, TargetSettings
 from aebnas.export.manifest import MANIFEST
 from aebnas.files import read_json, write_json, write_text
@@ -37,8 +38,6 @@ COST_COLUMNS = (
     "resident_mib_measured",
     "energy_source",
 )
-# What is known of a point beside accuracy and costs, on validation; see aebnas.exits.diagnostics.
-DIAGNOSTIC_COLUMNS = ("eefp_val", "ece_val", "auroc_val", "eaurc_val", "futile_val", "premature_val")
 COLUMNS = (
     "id",
     "finalist",
@@ -54,7 +53,7 @@ COLUMNS = (
     "accuracy_val",
     "accuracy_test",
     *COST_COLUMNS,
-    *DIAGNOSTIC_COLUMNS,
+    *FRONT_COLUMNS,
 )
 BACKBONE_ID = "backbone"
 # The best that is known of a cost first.

@@ -62,7 +62,7 @@ class Evaluator:
         self.costs = costs
         regimes = [experiment.regime.name, *map(str, experiment.search.genes.get(REGIME, ()))]
         self._trainer = Trainer(experiment, prepared, folder, regimes, device=device, progress=progress)
-        self._truth = prepared.data.validation.labels
+        self.truth = prepared.data.validation.labels
         self._deployed = DeployedLogits(prepared, folder, budget_gib=self._trainer.budget_gib, progress=progress)
 
     @property
@@ -95,8 +95,8 @@ class Evaluator:
 
     def answers(self, spec: NetworkSpec, weights: Mapping[str, Any]) -> Answers:
         """Return what the exits of a trained network, as it is deployed, say of the validation split."""
-        logits = self._logits(spec, weights)
-        return answers_of(build_confidence(spec.confidence), logits, self._truth, prefixes=spec.cascade != NO_CASCADE)
+        logits = self.logits(spec, weights)
+        return answers_of(build_confidence(spec.confidence), logits, self.truth, prefixes=spec.cascade != NO_CASCADE)
 
     def known(self, spec: NetworkSpec, budget: Budget = "search") -> Evaluation | None:
         """Return the stored evaluation of ``spec``, or None: it is not there, damaged, or its weights are gone."""
@@ -140,7 +140,7 @@ class Evaluator:
         weights = self._trainer.train(spec, budget, stage)
         curve = self._tune(self.answers(spec, weights), costs, self._trainer.settings(spec).thresholds)
         # A branch that hears another one is no static network of its own.
-        alone = self._logits(spec, weights)[: len(costs.cuts)]
+        alone = self.logits(spec, weights)[: len(costs.cuts)]
         truncated = tuple(
             StaticPoint(self._accuracy(logits), self._named(costs.truncated(exit_)))
             for exit_, logits in enumerate(alone)
@@ -168,8 +168,9 @@ class Evaluator:
             points = points if met is None or met in points else (*points, met)
         return Curve(tuple(dataclasses.replace(point, costs=_mean_costs(point, costs)) for point in points))
 
-    def _logits(self, spec: NetworkSpec, weights: Mapping[str, Any]) -> list[Tensor]:
-        # All that follows, thresholds and accuracies alike, is that of the network as it is deployed.
+    def logits(self, spec: NetworkSpec, weights: Mapping[str, Any]) -> list[Tensor]:
+        """Return what every exit of a trained network, as it is deployed, says of the validation split: (N, C) each."""
+        # Thresholds and accuracies alike are those of the network as it is deployed.
         return self._trainer.logits(weights) if spec.precision == FP32 else self._deployed.network(spec, weights)
 
     def _key(self, spec: NetworkSpec, budget: Budget) -> str:
@@ -181,7 +182,7 @@ class Evaluator:
         return StaticPoint(self._accuracy(logits), self._named(model.backbone))
 
     def _accuracy(self, logits: Tensor) -> float:
-        return float((logits.argmax(1) == self._truth).float().mean())
+        return float((logits.argmax(1) == self.truth).float().mean())
 
     def _named(self, costs: Any) -> dict[str, float]:
         return dict(zip(self.names, map(float, costs), strict=True))

@@ -35,6 +35,7 @@ from aebnas.searching.costing import (
     limits_of,
     story,
 )
+from aebnas.searching.diagnosed import with_diagnostics
 from aebnas.searching.evaluator import Evaluator
 from aebnas.searching.feasible import hopeless
 from aebnas.searching.finalists import choose_finalists, eligible_rows, finalist_rows, retrain
@@ -211,6 +212,7 @@ class _Search:
         # Of all finalists, those that were left out among them.
         names = {row["id"] for row in [*finalists, *statics]}
         rows = [*verified, *(row for row in front if row["id"] not in names)]
+        rows = with_diagnostics(rows, evaluator)
         rows = [with_interval(row, evaluator.costs[_kind(row, self.experiment)]) for row in rows]
         return sorted(rows, key=lambda row: (row["static"], not row["finalist"], row[cost_column(archive.cost)]))
 

@@ -18,7 +18,7 @@ def evaluation():
         spec = NetworkSpec((BranchSpec(attach),))
         shares = shares or [(0.5, 0.5)] * len(points)
         curve = [
-            OperatingPoint((0.5 + number / 100,), accuracy, share, (float(macs), float(latency)))
+            OperatingPoint((0.5 + number / 128,), accuracy, share, (float(macs), float(latency)))
             for number, ((accuracy, macs, latency), share) in enumerate(zip(points, shares, strict=True))
         ]
         weights = weights or {"branches": [f"{attach}-key"]}

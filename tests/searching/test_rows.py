@@ -106,7 +106,11 @@ def test_a_row_says_what_is_needed_to_build_its_network(evaluation, archive):
     first, second = front_rows(archive(made), CostLimits({}), ["macs"])
     assert [first["id"], second["id"]] == [f"{made.id}-0", f"{made.id}-1"]
     assert second["exits"] == [{"attach": "a", "layers": [], "head": "pooled-linear"}]
-    assert (second["thresholds"], second["exit_shares"], second["weights"]) == ([0.51], [0.5, 0.5], dict(made.weights))
+    assert (second["thresholds"], second["exit_shares"], second["weights"]) == (
+        [0.5 + 1 / 128],
+        [0.5, 0.5],
+        dict(made.weights),
+    )
     assert (second["accuracy_test"], second["latency_ms_measured"], second["static"]) == (None, None, False)
 
 
@@ -134,7 +138,7 @@ def test_truncated_networks_are_those_trained_in_full_that_no_other_beats(evalua
     assert {(row["accuracy_val"], row["macs_mean"]) for row in rows} == {(0.88, 40), (0.85, 10)}
     assert all(row["static"] and row["cut"] == 0 and row["thresholds"] == [] for row in rows)
     assert {row["id"]: row["weights"] for row in rows} == {
-        f"cut-{first.spec.branches[0].key[:8]}": {"branches": ["aaaaaaaa"]},
+        "cut-aaaaaaaa": {"branches": ["aaaaaaaa"]},
         f"cut-{third.id}-0": {"network": "cccccccc"},
     }
     assert truncated_rows(archive()) == truncated_rows(archive(searched)) == []
