@@ -138,6 +138,7 @@ def fit(
         run_out = [counter.update(accuracies[-1][exit_], settings.patience) for exit_, counter in counters.items()]
         if all(run_out):
             break
+    optimizer.zero_grad(set_to_none=True)
     trainee.module.load_state_dict(best_state)
     trainee.module.requires_grad_(False).eval()
     return FitResult(accuracies, best_epoch)

@@ -1,4 +1,4 @@
-"""One contract that every regime keeps, and what each of the three is."""
+"""What each regime is; what all of them must do is in test_regime_contract.py."""
 
 from __future__ import annotations
 
@@ -7,22 +7,16 @@ import dataclasses
 import pytest
 import torch
 
-from aebnas.data.preprocessing import identity
 from aebnas.data.splits import TensorSplit
 from aebnas.errors import ExperimentError, TrainingError
+from aebnas.training import candidates
 from aebnas.training.candidates import forgetting, train_network
-from aebnas.training.fit import logits_of
-from aebnas.training.objective import Objective
-from aebnas.training.regimes import REGIMES
+from aebnas.training.fit import FitResult, logits_of
+from aebnas.training.regimes import REGIMES, phase_epochs, regime_problem
 from aebnas.training.settings import FitSettings, RegimeSettings
 
 CPU = torch.device("cpu")
 MOVING = ("joint", "mixed", "cgt-hard", "cgt-soft")
-
-
-@pytest.fixture(params=["labels", "backbone"])
-def target(request):
-    return request.param
 
 
 @pytest.fixture(params=list(REGIMES))
@@ -41,16 +35,20 @@ def train(prepared, specs):
         epochs=3,
         seed=0,
         samples=None,
+        own=None,
+        chosen=specs,
+        confidence="max-probability",
+        step=None,
         **training,
     ):
         settings = RegimeSettings(
-            name=name, target=target, training=FitSettings(**{"batch_size": 32, "lr": 0.03, **training})
+            name=name, target=target, training=FitSettings(**{"batch_size": 32, "lr": 0.03, **training}), **(own or {})
         )
         teacher = None
         if target == "backbone":
             (teacher,) = logits_of(lambda x: [prepared.backbone(x)], prepared.data.train, CPU)
         return train_network(
-            specs,
+            chosen,
             prepared.backbone,
             data,
             settings,
@@ -60,6 +58,8 @@ def train(prepared, specs):
             samples=samples,
             seed=seed,
             device=CPU,
+            confidence=confidence,
+            step=step,
         )
 
     return run
@@ -71,84 +71,6 @@ def state(module):
 
 def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-
-
-def with_images(data, images):
-    return dataclasses.replace(data, train=TensorSplit(images, data.train.labels, identity(1)))
-
-
-def preprocessed(split):
-    return torch.cat([batch.images for batch in split.batches(512)])
-
-
-def test_the_same_seed_gives_the_same_network(train, regime, target):
-    (one, first), (other, second) = train(regime, target), train(regime, target)
-    assert same(state(one), state(other))
-    assert first == second
-    assert not same(state(one), state(train(regime, target, seed=1)[0]))
-
-
-def test_the_prepared_backbone_is_never_touched(train, prepared, regime):
-    before = state(prepared.backbone)
-    train(regime)
-    assert same(state(prepared.backbone), before)
-    assert not any(module.training for module in prepared.backbone.modules())
-
-
-def test_parts_that_no_phase_moves_are_the_same_bit_by_bit(train, prepared, regime):
-    network, _ = train(regime)
-    frozen = REGIMES[regime].freezes_backbone
-    assert same(state(network.backbone), state(prepared.backbone)) == frozen
-    if frozen:
-        images = preprocessed(prepared.data.validation)
-        assert torch.equal(network(images)[-1], prepared.backbone(images))
-
-
-@pytest.mark.parametrize("regime", [name for name in REGIMES if name != "sequential"])
-def test_the_loss_falls(train, prepared, regime, target):
-    """But where later steps may harm earlier exits: what they do is told apart in the contract suite."""
-    (teacher,) = logits_of(lambda x: [prepared.backbone(x)], prepared.data.train, CPU)
-    objective = Objective((1.0, 1.0, 1.0), teacher if target == "backbone" else None)
-    losses = []
-    for lr, epochs in ((1e-9, 1), (0.03, 6)):
-        network, _ = train(regime, target, lr=lr, epochs=epochs)
-        logits = logits_of(network, prepared.data.train, CPU)
-        losses.append(float(objective(logits, prepared.data.train.labels, torch.arange(len(teacher)))))
-    assert losses[1] < 0.8 * losses[0]
-
-
-def test_branches_learn(train, regime):
-    _, results = train(regime, epochs=9)
-    after = [right_after for right_after, _ in forgetting(results)] or results[-1].best
-    assert min(after) > 0.5  # of four classes
-
-
-def test_a_sample_that_is_not_finite_is_refused(train, prepared, regime, target):
-    images = preprocessed(prepared.data.train)
-    images[17, 0, 3, 3] = torch.nan
-    with pytest.raises(TrainingError, match=r"not finite|nan"):
-        train(regime, target, data=with_images(prepared.data, images))
-
-
-def test_an_absurd_learning_rate_is_refused(train, regime, target):
-    with pytest.raises(TrainingError, match="lower the learning rate"):
-        train(regime, target, lr=1e38, schedule="constant", optimizer="sgd")
-
-
-def test_a_trained_network_has_the_branches_that_were_asked_for(train, specs, regime):
-    network, _ = train(regime, epochs=1)
-    assert list(network.specs) == specs
-    assert not network.training
-
-
-def test_a_network_survives_saving_and_loading(train, prepared, regime):
-    """What is trained is what is stored: a copied backbone whose segments moved alone would not be."""
-    network, _ = train(regime)
-    images = preprocessed(prepared.data.validation)
-    fresh, _ = train(regime, seed=5, epochs=1)
-    fresh.load_state_dict(network.state_dict())
-    for ours, theirs in zip(network(images), fresh(images), strict=True):
-        assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize("name", MOVING)
@@ -242,3 +164,213 @@ def test_which_parts_the_regimes_move():
 def test_an_unknown_regime_names_the_nearest():
     with pytest.raises(ExperimentError, match="did you mean 'joint'"):
         REGIMES["jiont"]
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"name": "disjoint", "target": "final"}, "target: exits learn from the final exit where all train at once"),
+        ({"name": "sequential", "target": "final"}, "under sequential take labels or backbone"),
+        ({"name": "calex", "start": "initial"}, "start: calex trains no backbone here"),
+        (
+            {"name": "sequential", "start": "initial", "sequential": {"protection": "frozen"}},
+            "start: sequential trains no backbone here",
+        ),
+    ],
+)
+def test_what_a_regime_cannot_do_is_said_with_the_key(train, values, sentence):
+    assert sentence in regime_problem(RegimeSettings(**values))
+    own = {key: value for key, value in values.items() if key not in ("name", "target")}
+    with pytest.raises(TrainingError, match=f"regime.{sentence.split(':')[0]}" if ":" in sentence else sentence):
+        train(values["name"], values.get("target", "labels"), own=own)
+
+
+def test_every_regime_can_do_what_it_does_by_default(regime):
+    assert regime_problem(RegimeSettings(name=regime)) is None
+
+
+def leaves(settings, prefix=""):
+    for name, value in settings.model_dump().items():
+        if isinstance(value, dict) and name != "training":
+            yield from (f"{name}.{key}" for key in value)
+        else:
+            yield f"{prefix}{name}"
+
+
+def test_every_setting_has_an_effect_under_some_regime_and_no_other_is_named():
+    used = frozenset().union(*(REGIMES[name].uses for name in REGIMES))
+    known = set(leaves(RegimeSettings()))
+    assert {key for key in used if key not in ("cgt", "calex", "sequential", "confidence")} == known
+
+
+def test_own_targets_and_starts():
+    assert [REGIMES[name].target(RegimeSettings(name=name)) for name in ("calex", "disjoint", "joint")] == [
+        "backbone",
+        "labels",
+        "labels",
+    ]
+    assert REGIMES["calex"].target(RegimeSettings(target="labels")) == "labels"
+    assert REGIMES["joint"].starts(RegimeSettings(start="trained")) == "trained"
+
+
+@pytest.mark.parametrize(
+    ("shares", "epochs", "lengths"),
+    [
+        ((1.0,), 5, [5]),
+        ((1.0, 1.0), 3, [3, 3]),
+        ((1 / 3,) * 3, 10, [3, 4, 3]),
+        ((1 / 3,) * 3, 4, [1, 2, 1]),
+        ((0.25,) * 4, 2, [1, 1, 1, 1]),
+    ],
+)
+def test_phases_divide_the_epochs(shares, epochs, lengths):
+    (phase,) = REGIMES["joint"].phases(1, RegimeSettings())
+    assert phase_epochs([dataclasses.replace(phase, epochs=share) for share in shares], epochs) == lengths
+
+
+def test_forgetting_by_hand():
+    results = [
+        FitResult([[0.5, 0.1], [0.7, 0.1]], 1, added=0),
+        FitResult([[0.6, 0.9], [0.4, 0.8]], 0, added=1),
+    ]
+    assert forgetting(results) == [(0.7, 0.6), (0.9, 0.9)]
+    assert forgetting([FitResult([[0.5, 0.9]])]) == []
+
+
+def test_joint_training_of_a_trained_backbone_is_the_mixed_regime(train):
+    one, _ = train("joint", own={"start": "trained"}, epochs=1)
+    other, _ = train("mixed", epochs=1)
+    assert same(state(one), state(other))
+
+
+@pytest.mark.parametrize("name", ["calex", "sequential"])
+def test_one_branch_on_a_frozen_backbone_is_a_disjoint_one(train, specs, name):
+    own = {"sequential": {"protection": "frozen"}}
+    one, _ = train(name, chosen=specs[:1], own=own)
+    other, _ = train("disjoint", chosen=specs[:1])
+    assert same(state(one), state(other))
+
+
+def test_a_teacher_that_is_not_given_is_the_backbone(train, prepared, specs):
+    given, _ = train("joint", "backbone", epochs=1)
+    settings = RegimeSettings(name="joint", target="backbone", training=FitSettings(batch_size=32, lr=0.03))
+    made, _ = train_network(
+        specs,
+        prepared.backbone,
+        prepared.data,
+        settings,
+        1,
+        initial=prepared.initial,
+        teacher=None,
+        samples=None,
+        seed=0,
+        device=CPU,
+    )
+    assert same(state(given), state(made))
+
+
+def test_a_teacher_is_not_asked_where_labels_are_the_target(train, prepared, specs):
+    settings = RegimeSettings(name="joint", training=FitSettings(batch_size=32, lr=0.03))
+    nonsense = torch.full((len(prepared.data.train), 4), torch.nan)
+    network, _ = train_network(
+        specs,
+        prepared.backbone,
+        prepared.data,
+        settings,
+        1,
+        initial=prepared.initial,
+        teacher=nonsense,
+        samples=None,
+        seed=0,
+        device=CPU,
+    )
+    assert same(state(network), state(train("joint", epochs=1)[0]))
+
+
+def test_phases_are_told_as_they_end(train):
+    told = []
+    _, results = train("sequential", step=told.append)
+    assert told == results
+    assert [result.added for result in told] == [0, 1, 2]
+
+
+def test_statistics_of_earlier_steps_stay_unless_they_may_move(train, monkeypatch):
+    seen = []
+    real = candidates.fit
+
+    def spy(trainee, *arguments, **options):
+        result = real(trainee, *arguments, **options)
+        seen.append({name: tensor for name, tensor in state(trainee.module).items() if "running" in name})
+        return result
+
+    monkeypatch.setattr(candidates, "fit", spy)
+    for rule in ("freeze", "train"):
+        seen.clear()
+        train("sequential", own={"sequential": {"batch_norm": rule}})
+        stem = [step["backbone.model.features.1.running_mean"] for step in seen]
+        assert [torch.equal(stem[0], later) for later in stem[1:]] == [rule == "freeze"] * 2
+        # What is behind the first branch is new in the second step.
+        last = [name for name in seen[0] if name.startswith("backbone")][-1]
+        assert not torch.equal(seen[0][last], seen[2][last])
+
+
+@pytest.mark.parametrize("protection", ["ewc", "lwf", "interval"])
+def test_a_protected_exit_forgets_less(train, protection):
+    def lost(kind):
+        pairs = [
+            forgetting(train("sequential", own={"sequential": {"protection": kind}}, epochs=9, seed=seed)[1])[0]
+            for seed in range(3)
+        ]
+        return sum(before - after for before, after in pairs) / 3
+
+    assert lost(protection) < 0.6 * lost("none")
+
+
+@pytest.fixture
+def gates(monkeypatch):
+    """The gate of every fit."""
+    seen = []
+    real = candidates.fit
+
+    def spy(trainee, train, validation, objective, *arguments, **options):
+        seen.append(objective.gate)
+        return real(trainee, train, validation, objective, *arguments, **options)
+
+    monkeypatch.setattr(candidates, "fit", spy)
+    return seen
+
+
+def test_only_branches_behind_others_go_by_survivors_and_only_if_aligned(train, gates):
+    train("calex", epochs=1)
+    assert [gate is not None for gate in gates] == [False, True]
+    gates.clear()
+    train("calex", own={"calex": {"aligned": False}}, epochs=1)
+    assert gates == [None, None]
+
+
+def test_survivors_make_another_branch_where_classes_may_leave(train, monkeypatch):
+    """The toy data is too small for thresholds of 30 samples: they are given here."""
+    thresholds = torch.full((1, 4), 0.5)
+    monkeypatch.setattr("aebnas.training.regimes.cascade_thresholds", lambda *_: thresholds)
+    aligned, _ = train("calex")
+    plain, _ = train("calex", own={"calex": {"aligned": False}})
+    assert same(state(aligned.branches[0]), state(plain.branches[0]))
+    assert not same(state(aligned.branches[1]), state(plain.branches[1]))
+
+
+@pytest.mark.parametrize("name", ["cgt-hard", "calex"])
+def test_what_goes_by_a_confidence_takes_the_one_it_is_given(train, name, monkeypatch):
+    monkeypatch.setattr("aebnas.training.regimes.cascade_thresholds", lambda *_: torch.full((1, 4), 0.5))
+    by = {
+        measure: state(train(name, confidence=measure, own={"cgt": {"tau": 0.3}})[0])
+        for measure in ("max-probability", "margin", "patience")
+    }
+    assert not same(by["max-probability"], by["margin"])
+    assert not same(by["max-probability"], by["patience"])
+
+
+def test_gates_change_what_joint_training_makes(train):
+    networks = [state(train(name)[0]) for name in ("joint", "cgt-hard", "cgt-soft")]
+    assert not any(same(networks[0], other) for other in networks[1:])
+    annealed = state(train("cgt-soft", own={"cgt": {"anneal": True}})[0])
+    assert not same(annealed, networks[2])
