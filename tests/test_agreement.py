@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,8 @@ from aebnas.data.load import load_data
 from aebnas.data.settings import DataSettings
 from aebnas.data.splits import DataBundle
 from aebnas.errors import DataError
-from aebnas.exits.confidence import build_confidence
+from aebnas.exits.confidence import CONFIDENCES, PATIENCE, build_confidence
+from aebnas.exits.decision import decide
 from aebnas.exits.policy import Policy
 from aebnas.export.package import export_network
 from aebnas.export.session import EarlyExitSession
@@ -49,24 +51,27 @@ def case(request):
     backbone = cut_backbone(model, data.input_shape, max_points=3)
     layers = (PartSpec.of("conv", kernel=3, stride=2), PartSpec("batch-norm"), PartSpec("relu"))
     network = EarlyExitNetwork(backbone, [BranchSpec(point.name, layers) for point in backbone.attach_points]).eval()
-    for head in network.branches:
-        head[-1][-1].weight.data *= 60  # untrained logits hardly differ; these spread the confidences
     images = torch.cat([batch.images for batch in data.test.batches(1000)])[:IMAGES]
+    heads = [*(branch[-1][-1] for branch in network.branches), model.head]
     with torch.no_grad():
+        # Untrained logits hardly differ, and all say the same class; these spread the confidences and the labels.
+        for head in heads:
+            head.weight *= 60
+        for head, logits in zip(heads, network(images[:1000]), strict=True):
+            head.bias -= logits.mean(0)
         logits = [torch.cat(parts) for parts in zip(*map(network, images.split(1000)), strict=True)]
     return Case(data, network, images, logits)
 
 
-@pytest.mark.parametrize("confidence", ["max-probability", "margin", "entropy"])
+@pytest.mark.parametrize("confidence", list(CONFIDENCES))
 def test_all_three_agree_on_the_whole_test_split(case, confidence, tmp_path):
-    measure = build_confidence(confidence)
-    sure = np.stack([measure(z).numpy() for z in case.logits[:-1]])
-    thresholds = tuple(_threshold(row) for row in sure)
+    said, sure = (values.numpy() for values in decide(build_confidence(confidence), case.logits))
+    thresholds = (1.5 / PATIENCE,) * 3 if confidence == "patience" else tuple(_threshold(row) for row in sure[:-1])
     policy = Policy(confidence, thresholds)
-    exits, rows = policy.leave_at(sure), np.arange(len(case.images))
-    taken = torch.stack(case.logits)[exits, rows]
-    labels, best = taken.argmax(1).numpy(), taken.topk(2).values
-    clear = (best[:, 0] - best[:, 1] > TIE).numpy()
+    exits, rows = policy.leave_at(sure[:-1]), np.arange(len(case.images))
+    labels, clear = said[exits, rows], _clear(case.logits)
+    if confidence != "patience":
+        clear &= (np.abs(sure[:-1] - np.array(thresholds)[:, None]) > NEAR).all(axis=0)
 
     eager = [case.network.predict(part, policy) for part in case.images.split(1000)]
     segments, branches = case.network.parts()
@@ -85,12 +90,20 @@ def test_all_three_agree_on_the_whole_test_split(case, confidence, tmp_path):
     ran = {mode: session.run(case.images.numpy(), mode=mode) for mode in ("single", "staged")}
     found = {mode: (prediction.labels, prediction.exits) for mode, prediction in ran.items()}
     found["predict"] = (torch.cat([p.labels for p in eager]).numpy(), torch.cat([p.exits for p in eager]).numpy())
-    assert (np.abs(sure - np.array(thresholds)[:, None]) > NEAR).all()
-    assert clear.mean() > 0.99
-    assert np.bincount(exits, minlength=4).min() >= 5
+    assert clear.mean() > 0.98
+    # At the first exit nothing agrees with anything yet.
+    assert np.bincount(exits, minlength=4)[confidence == "patience" :].min() >= 5
     for name, (got_labels, got_exits) in found.items():
-        np.testing.assert_array_equal(got_exits, exits, err_msg=name)
+        np.testing.assert_array_equal(got_exits[clear], exits[clear], err_msg=name)
         np.testing.assert_array_equal(got_labels[clear], labels[clear], err_msg=name)
+
+
+def _clear(logits: list[torch.Tensor]) -> np.ndarray:
+    """Which samples have no nearly equal labels, neither at an exit nor in the mean of those up to it."""
+    means = [total / (exits + 1) for exits, total in enumerate(itertools.accumulate(z.log_softmax(1) for z in logits))]
+    best = torch.stack([*logits, *means]).topk(2, dim=2).values
+    clear: np.ndarray = ((best[..., 0] - best[..., 1]).min(0).values > TIE).numpy()
+    return clear
 
 
 def _threshold(confidences: np.ndarray) -> float:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -9,6 +10,7 @@ from aebnas.devices.device import Device
 from aebnas.devices.profile import HardwareProfile
 from aebnas.devices.results import Measurement, NodeProfile, NodeTime
 from aebnas.errors import RunError
+from aebnas.exits.policy import Policy
 from aebnas.export.breakdown import Piece, take_apart
 from aebnas.export.manifest import MANIFEST
 from aebnas.files import write_json
@@ -164,3 +166,14 @@ def test_a_real_export_is_taken_apart_here(exported, branches):
     # The file was profiled on its way to the last exit: through every decision.
     assert sum(node.op == "If" for node in found.deepest.profile.nodes) == branches
     assert found.deepest.resident_mib >= 0 and found.backbone.measurement.latency_ms > 0
+
+
+def test_exits_that_hear_each_other_are_taken_apart_too(toys, tmp_path):
+    toy = replace(toys[2], policy=Policy("ensemble", (0.9, (0.9, None, 0.5))))
+    protocol = {"precision_pct": 20, "time_limit_s": 2}
+    with Device(HardwareProfile(name="here", description="", connection="local", protocol=protocol)) as device:
+        found = take_apart(toy.export(tmp_path), device)
+    assert [part.kind for part in found.parts] == ["segment", "branch", "segment", "branch", "segment"]
+    assert [part.gate_ms > 0 for part in found.parts if part.kind == "segment"] == [False, False, True]
+    # The file was profiled on its way to the last exit, past thresholds of both kinds.
+    assert sum(node.op == "If" for node in found.deepest.profile.nodes) == 2

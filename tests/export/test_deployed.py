@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 
 import numpy as np
@@ -12,7 +13,10 @@ from torch import nn
 from aebnas.branches.build import build_branch
 from aebnas.branches.spec import BranchSpec, PartSpec
 from aebnas.errors import BackboneError
-from aebnas.exits.policy import Policy
+from aebnas.exits.bars import leaves
+from aebnas.exits.confidence import build_confidence
+from aebnas.exits.decision import decide
+from aebnas.exits.policy import Policy, leave_at
 from aebnas.export import deployed as module
 from aebnas.export.deployed import BlockSession, Chain, DeployedNetwork
 from aebnas.export.graphs import output_grid
@@ -232,6 +236,58 @@ def test_single_and_staged_files_say_what_the_blocks_say(deploy, segments, image
     with torch.no_grad():
         static = nn.Sequential(*segments)(torch.from_numpy(images)).argmax(1).numpy()
     np.testing.assert_array_equal(session.backbone(images), static)
+
+
+@pytest.fixture
+def lively(segments, branches, images):
+    """Copies of segments and branches whose exits do not always say the same, as fresh ones do."""
+    segments, branches = copy.deepcopy((segments, branches))
+    features = torch.from_numpy(images)
+    with torch.no_grad():
+        for number, segment in enumerate(segments):
+            exit_, here = (branches[number], segment(features)) if number < 3 else (segment, features)
+            logits, head = exit_(here), [part for part in exit_.modules() if isinstance(part, nn.Linear)][-1]
+            head.weight /= logits.std(0).mean()
+            head.bias.copy_((head.bias - logits.mean(0)) / logits.std(0).mean())
+            features = here
+    return segments, branches
+
+
+@pytest.mark.parametrize("mask", [(True, True, True), (True, False, True)])
+@pytest.mark.parametrize("confidence", ["patience", "ensemble"])
+def test_converted_exits_hand_their_state_on_in_float(lively, images, tmp_path, confidence, mask):
+    segments, branches = lively
+    chain = Chain(segments, SHAPE, "int8", lambda: images, Shelf(), "lively")
+    network = DeployedNetwork(chain, (0, 1, 2), tuple(map(chain.branch, branches, range(3))))
+    logits = [torch.from_numpy(z) for z in logits_of(network, mask, images).values()]
+    labels, sure = (values.numpy() for values in decide(build_confidence(confidence), logits))
+    on, found = sum(mask), []
+    for said, score in zip(labels[:-1], sure, strict=False):
+        middle = 1.5 / 8 if confidence == "patience" else _threshold(score)
+        found.append(tuple(None if label == 2 else middle for label in range(CLASSES)) if found else middle)
+        assert confidence == "patience" or 0 < leaves(score, said, found[-1]).mean() < 1
+    exits = leave_at(sure[:-1], found, labels[:-1])
+    parts = network.parts(mask)
+    export_network(
+        tmp_path,
+        segments=parts[0],
+        branches=parts[1],
+        policy=Policy(confidence, tuple(found)),
+        input_shape=SHAPE,
+        classes="abc",
+        preprocessing={"scale": 1.0, "mean": [0.0], "std": [1.0]},
+        costs={},
+        extra={},
+        backbone=nn.Sequential(*segments),
+        precision="int8",
+    )
+    session = EarlyExitSession(tmp_path)
+    for mode in ("single", "staged"):
+        prediction = session.run(images, mode)
+        np.testing.assert_array_equal(prediction.exits, exits)
+        np.testing.assert_array_equal(prediction.labels, labels[exits, np.arange(120)])
+        np.testing.assert_allclose(prediction.confidence, sure[exits, np.arange(120)], atol=1e-5)
+    assert len(set(exits)) >= on  # at the first exit nobody is patient yet
 
 
 def _threshold(confidences):
