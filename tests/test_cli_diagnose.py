@@ -104,3 +104,8 @@ def test_a_folder_that_cannot_be_written(finished, point, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     code, _, error = run_cli(capsys, finished.folder.path, "--pick", point, "--out", tmp_path / "file" / "below")
     assert code == 2 and "cannot write" in error
+
+
+def test_help_shows_examples(capsys):
+    code, printed, _ = run_cli(capsys, "--help")
+    assert code == 0 and printed.count("Example:") == 2

@@ -66,8 +66,13 @@ def reliability_figure(diagnosis: Diagnosis) -> Figure:
     names = diagnosis.subject.names
     across = min(_ACROSS, len(names))
     down = -(-len(names) // across)
-    figure = new_figure(max(3.1 * across, 6.2) + 0.4, 4.1 * down + 0.9)
-    figure.suptitle("Reliability: accuracy of predictions by their probability", fontsize=TITLE)
+    figure = new_figure(max(3.1 * across, 6.2) + 0.4, 4.1 * down + 1.1)
+    validation, test = (f"{diagnosis.splits[name].network.samples:,}" for name in SPLITS)
+    figure.suptitle(
+        "Reliability: accuracy of predictions by their probability\n"
+        f"{validation} validation and {test} test samples; ECE on validation / test",
+        fontsize=TITLE,
+    )
     grid = figure.subplots(2 * down, across, squeeze=False, height_ratios=[3, 1] * down, sharex=True)
     for exit_ in range(across * down):
         row, column = divmod(exit_, across)
