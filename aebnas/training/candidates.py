@@ -93,13 +93,15 @@ def train_branch(
     if regime.kind == "in-order" and earlier and settings.calex.aligned:
         gate = survivors_gate(
             build_confidence(confidence),
-            [_on_train(before) for before in earlier],
+            [_on_train(before, len(train)) for before in earlier],
             [before.validation_logits for before in earlier],
             features.logits("validation"),
             validation.labels,
             settings.calex,
         )
-    previous = _previous(earlier[-1], len(train)) if isinstance(branch, LinkedBranch) else None
+    previous = None
+    if isinstance(branch, LinkedBranch):
+        previous = (_on_train(earlier[-1], len(train)), earlier[-1].validation_logits)
     trainee = Trainee(branch, lambda *inputs: [branch(*inputs)], (branch,), previous=previous)
     objective = _objective(settings, (1.0,), teacher, gate=gate)
     result = fit(trainee, train, validation, objective, training, device=device, seed=seed, stage=stage)
@@ -274,14 +276,11 @@ def _leading_to(network: EarlyExitNetwork, depth: int) -> tuple[nn.Module, ...]:
     return tuple(network.backbone.segments[: ends[depth]])
 
 
-def _previous(branch: TrainedBranch, samples: int) -> tuple[Tensor, Tensor]:
-    said = _on_train(branch)
-    if len(said) != samples:
-        raise ValueError(f"the branch before was trained on {len(said)} samples, this one is on {samples}")
-    return said, branch.validation_logits
-
-
-def _on_train(branch: TrainedBranch) -> Tensor:
+def _on_train(branch: TrainedBranch, samples: int) -> Tensor:
     if branch.train_logits is None:
         raise ValueError("an earlier branch has no logits on the training split: train it in order or in the cascade")
+    if len(branch.train_logits) != samples:
+        raise ValueError(
+            f"an earlier branch was trained on {len(branch.train_logits)} samples, this one is on {samples}"
+        )
     return branch.train_logits

@@ -76,7 +76,10 @@ class CalexSettings(Settings):
 class SequentialSettings(Settings):
     """Exits added one after the other: what keeps the earlier ones as they are."""
 
-    protection: Literal["none", "frozen", "ewc", "lwf", "interval"] = "none"
+    protection: Literal["none", "frozen", "ewc", "lwf", "interval"] = Field(
+        default="none",
+        description="frozen: what exits share does not move at all; ewc and lwf: a penalty; interval: a box per weight",
+    )
     strength: float | None = Field(
         default=None, ge=0, description="of the penalty; null: 1000 for ewc (lambda), 1 for lwf (alpha)"
     )

@@ -7,8 +7,11 @@ import torch
 from torch import nn
 
 from aebnas.backbones.cut import cut_backbone
+from aebnas.branches.build import Branch
+from aebnas.branches.linked import LinkedBranch
 from aebnas.branches.spec import BranchSpec, PartSpec
 from aebnas.errors import BranchError, TrainingError
+from aebnas.network import EarlyExitNetwork
 from aebnas.training import candidates
 from aebnas.training.candidates import limited, start_over, train_branch, train_network
 from aebnas.training.fit import logits_of
@@ -183,3 +186,121 @@ def test_phases_share_the_epochs_of_a_regime(monkeypatch, prepared, specs):
     segments = len(prepared.backbone.segments)
     assert seen == [(2, 7, 2), (2, 8, 2 + segments)]
     assert [len(result.accuracies) for result in results] == [2, 2]
+
+
+@pytest.fixture
+def row_of(prepared, store, specs):
+    """Train both branches in a row, as a search does."""
+
+    def run(name="disjoint", cascade="none", *, samples=None, budget=1.0, **own):
+        settings = RegimeSettings(name=name, training=TRAINING, **own)
+        features, trained = store(budget), []
+        for spec in specs:
+            trained.append(
+                train_branch(
+                    spec,
+                    features,
+                    prepared.backbone,
+                    settings,
+                    TRAINING,
+                    samples=samples,
+                    seed=0,
+                    device=CPU,
+                    earlier=tuple(trained),
+                    cascade=cascade,
+                )
+            )
+        return trained
+
+    return run
+
+
+@pytest.mark.parametrize("cascade", ["inputs", "ensemble", "both"])
+def test_a_cascade_trained_in_a_row_says_what_its_network_says(prepared, specs, row_of, cascade):
+    trained = row_of(cascade=cascade, budget=0.0)
+    assert [type(branch.branch) for branch in trained] == [Branch, LinkedBranch]
+    network = EarlyExitNetwork(prepared.backbone, specs, cascade).eval()
+    for ours, found in zip(network.branches, trained, strict=True):
+        ours.load_state_dict(found.branch.state_dict())
+    for split, logits in (
+        (prepared.data.validation, [branch.validation_logits for branch in trained]),
+        (prepared.data.train, [branch.train_logits for branch in trained]),
+    ):
+        for ours, whole in zip(logits, logits_of(network, split, CPU)[:2], strict=True):
+            torch.testing.assert_close(ours, whole, rtol=1e-3, atol=1e-3)
+
+
+def test_a_branch_that_hears_another_learns_from_that(row_of, specs, branch_of):
+    alone, linked = branch_of(specs[1]), row_of(cascade="inputs")[1]
+    assert float(linked.branch.inputs.weight.abs().sum()) > 0
+    assert not torch.equal(linked.validation_logits, alone.validation_logits)
+
+
+@pytest.mark.parametrize("samples", [None, 100])
+def test_only_where_later_branches_go_by_them_training_logits_are_kept(row_of, prepared, samples):
+    kept = {
+        (name, cascade): [branch.train_logits for branch in row_of(name, cascade, samples=samples)]
+        for name, cascade in (("disjoint", "none"), ("disjoint", "both"), ("calex", "none"))
+    }
+    assert kept.pop(("disjoint", "none")) == [None, None]
+    for logits in kept.values():
+        assert [z.shape for z in logits] == [(samples or len(prepared.data.train), 4)] * 2
+
+
+def test_survivors_of_a_row_are_those_of_the_branches_before(row_of, monkeypatch):
+    """Weighing every sample the same is what an unaligned branch does; anything else is another branch."""
+    seen = []
+    real = candidates.survivors_gate
+
+    def spy(measure, on_train, on_validation, backbone, truth, settings):
+        seen.append((on_train, on_validation))
+        assert len(on_validation[0]) == len(backbone) == len(truth)
+        return real(measure, on_train, on_validation, backbone, truth, settings)
+
+    monkeypatch.setattr(candidates, "survivors_gate", spy)
+    monkeypatch.setattr("aebnas.training.survivors.cascade_thresholds", lambda *_: torch.full((1, 4), 0.5))
+    aligned, plain = row_of("calex"), row_of("calex", calex={"aligned": False})
+    ((on_train, on_validation),) = seen
+    assert torch.equal(on_train[0], aligned[0].train_logits)
+    assert torch.equal(on_validation[0], aligned[0].validation_logits)
+    assert torch.equal(aligned[0].validation_logits, plain[0].validation_logits)
+    assert not torch.equal(aligned[1].validation_logits, plain[1].validation_logits)
+
+
+def test_calex_learns_from_the_backbone_unless_told_otherwise(row_of):
+    own, backbone, labels = row_of("calex"), row_of("calex", target="backbone"), row_of("calex", target="labels")
+    assert torch.equal(own[0].validation_logits, backbone[0].validation_logits)
+    assert not torch.equal(own[0].validation_logits, labels[0].validation_logits)
+
+
+@pytest.mark.parametrize(("name", "cascade"), [("disjoint", "inputs"), ("calex", "none")])
+def test_branches_of_one_row_are_trained_on_the_same_samples(prepared, store, specs, row_of, name, cascade):
+    first = row_of(name, cascade, samples=50)[0]
+    with pytest.raises(ValueError, match="trained on 50 samples"):
+        train_branch(
+            specs[1],
+            store(),
+            prepared.backbone,
+            RegimeSettings(name=name, training=TRAINING),
+            TRAINING,
+            samples=None,
+            seed=0,
+            device=CPU,
+            earlier=[first],
+            cascade=cascade,
+        )
+
+
+def test_a_branch_that_was_trained_on_its_own_is_no_part_of_a_row(prepared, store, specs, branch_of):
+    with pytest.raises(ValueError, match="no logits on the training split"):
+        train_branch(
+            specs[1],
+            store(),
+            prepared.backbone,
+            RegimeSettings(name="calex", training=TRAINING),
+            TRAINING,
+            samples=None,
+            seed=0,
+            device=CPU,
+            earlier=[branch_of(specs[0])],
+        )

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aebnas.errors import ExperimentError
-from aebnas.training.losses import distillation_loss
+from aebnas.training.losses import distillation_loss, label_loss
 from aebnas.training.objective import WEIGHTINGS, Objective
 
 LOGITS = [
@@ -96,3 +96,63 @@ def test_a_teacher_takes_the_place_of_the_labels():
     assert float(with_teacher([LOGITS[0]], LABELS, INDEX)) == pytest.approx(
         float(distillation_loss(LOGITS[0], LOGITS[1], 2.0).mean())
     )
+
+
+def test_branchynet_counts_from_one_down_to_three_tenths():
+    assert WEIGHTINGS["branchynet"](3, 0.0) == pytest.approx((1.0, 0.65, 0.3))
+    assert WEIGHTINGS["branchynet"](1, 0.0) == (1.0,)
+
+
+@pytest.mark.parametrize(
+    ("progress", "weights"), [(0.0, (0.01, 0.01, 1.0)), (0.5, (0.5 * (0.01 + 1 / 3), 0.5 * (0.01 + 2 / 3), 1.0))]
+)
+def test_a_ramp_by_hand(progress, weights):
+    assert WEIGHTINGS["ramp"](3, progress) == pytest.approx(weights)
+
+
+@given(exits=st.integers(1, 8), progress=st.floats(0, 1))
+def test_a_ramp_ends_at_relative_depth_and_never_falls_on_the_way(exits, progress):
+    now, later = WEIGHTINGS["ramp"](exits, progress), WEIGHTINGS["ramp"](exits, 1.0)
+    assert later == pytest.approx(tuple(e / exits for e in range(1, exits + 1)))
+    assert all(0.01 - 1e-12 <= a <= b + 1e-12 for a, b in zip(now, later, strict=True))
+
+
+def test_gates_weigh_samples_of_every_exit():
+    gates = torch.tensor([[1.0, 0.0], [0.5, 2.0]])
+    objective = Objective((1.0, 3.0), gate=lambda logits, labels, index: gates)
+    losses = [label_loss(z, LABELS) for z in LOGITS[:2]]
+    by_hand = (float(losses[0][0]) / 2 + 3 * (0.5 * float(losses[1][0]) + 2 * float(losses[1][1])) / 2) / 2
+    assert float(objective(LOGITS[:2], LABELS, INDEX)) == pytest.approx(by_hand, rel=1e-6)
+
+
+def test_weights_may_change_while_training_goes_on():
+    objective = Objective((1.0, 1.0), schedule=lambda progress: (1.0 - progress, progress))
+    for progress in (0.0, 0.25, 1.0):
+        by_hand = ((1 - progress) * cross_entropy(LOGITS[0]) + progress * cross_entropy(LOGITS[1])) / 2
+        assert float(objective(LOGITS[:2], LABELS, INDEX, progress)) == pytest.approx(by_hand, rel=1e-6)
+
+
+def test_exits_may_learn_from_the_last_which_learns_the_labels():
+    logits = [z.clone().requires_grad_() for z in LOGITS]
+    loss = Objective((1.0, 1.0, 1.0), temperature=2.0, final_teaches=True)(logits, LABELS, INDEX)
+    learnt = sum(float(distillation_loss(z, LOGITS[2], 2.0).mean()) for z in LOGITS[:2])
+    assert loss.item() == pytest.approx((learnt + cross_entropy(LOGITS[2])) / 3, rel=1e-6)
+    loss.backward()
+    # Nothing of what the others learn flows into their teacher.
+    alone = LOGITS[2].clone().requires_grad_()
+    (label_loss(alone, LABELS).mean() / 3).backward()
+    torch.testing.assert_close(logits[2].grad, alone.grad)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_labels_have_what_distillation_leaves(share):
+    objective = Objective((1.0,), LOGITS[1], 2.0, distillation=share)
+    learnt = float(distillation_loss(LOGITS[0], LOGITS[1], 2.0).mean())
+    by_hand = share * learnt + (1 - share) * cross_entropy(LOGITS[0])
+    assert float(objective(LOGITS[:1], LABELS, INDEX)) == pytest.approx(by_hand, rel=1e-6)
+
+
+def test_the_loss_of_the_labels_is_the_one_that_was_chosen():
+    objective = Objective((1.0,), loss="one-vs-all", label_smoothing=0.1)
+    by_hand = float(label_loss(LOGITS[0], LABELS, "one-vs-all", 0.1).mean())
+    assert float(objective(LOGITS[:1], LABELS, INDEX)) == pytest.approx(by_hand, rel=1e-6)
