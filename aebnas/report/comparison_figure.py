@@ -76,7 +76,7 @@ def comparison_figure(summary: Summary) -> Figure:
 
 def _look(place: int) -> tuple[str, object]:
     turn, colour = divmod(place, len(_COLOURS))
-    return _COLOURS[colour], _LINES[(turn + place) % len(_LINES)]
+    return _COLOURS[colour], _LINES[(turn + colour) % len(_LINES)]
 
 
 def band(variant: VariantSummary) -> tuple[Floats, Floats, Floats]:

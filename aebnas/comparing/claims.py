@@ -1,0 +1,165 @@
+"""What papers claim of training methods, put to the results of a comparison.
+
+A claim is a difference between two variants, paired by seed. It holds if the 95 % interval of the mean difference lies
+on the claimed side of 0, does not hold if it lies on the other, and is within the spread if it includes 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aebnas.comparing.compare import Comparison
+from aebnas.comparing.estimates import Difference, Verdict, all_hold, paired, verdict
+from aebnas.comparing.figures import Scale, area, equal_accuracy_costs, mean_forgetting, within
+from aebnas.comparing.results import Result
+
+BySeed = Mapping[int, float | None]
+# CalexNet's largest gains are claimed at cost reductions of 30 to 70 %.
+_CALEX_BUDGETS = (0.3, 0.7)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One part of a claim: a difference in ``unit``, and which side of 0 is claimed.
+
+    Args:
+        lower: Whether below 0 is claimed; not below 0 where ``tolerant``, so that nothing but a worse result refutes.
+    """
+
+    what: str
+    difference: Difference | None
+    lower: bool = False
+    tolerant: bool = False
+
+    @property
+    def verdict(self) -> Verdict:
+        """What this part says."""
+        found = verdict(self.difference, lower_is_better=self.lower)
+        return "holds" if self.tolerant and found == "within the spread" and self.difference else found
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim with its source and its parts, all of which have to hold."""
+
+    name: str
+    text: str
+    parts: tuple[Evidence, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the results say."""
+        return all_hold([part.verdict for part in self.parts])
+
+
+def judge(comparison: Comparison) -> list[Claim]:
+    """Return the claims that can be put to ``comparison``: those whose variants were all trained."""
+    bench = _Bench(comparison)
+    claims = [
+        Claim(
+            "mixed",
+            "mixed training is more accurate than disjoint and joint at the full budget (arXiv 2407.14320)",
+            (bench.accuracy("mixed", "disjoint"), bench.accuracy("mixed", "joint")),
+        ),
+        *(
+            Claim(
+                name.replace("-", "_"),
+                f"{name} costs less than joint at equal accuracy, and is as accurate at the full budget "
+                "(arXiv 2509.17885)",
+                (bench.cost(name, "joint"), bench.accuracy(name, "joint", tolerant=True)),
+            )
+            for name in ("cgt-hard", "cgt-soft")
+        ),
+        Claim(
+            "calex",
+            "calex is more accurate than without alignment and distillation at 30 to 70 % of the cost "
+            "(arXiv 2509.08318)",
+            (bench.middle("calex", "calex:aligned=false+target=labels"),),
+        ),
+        *(
+            Claim(
+                name,
+                f"{name} keeps earlier exits better than plain sequential training (arXiv 2605.05358)",
+                (bench.forgetting(f"sequential:protection={name}", "sequential:protection=none"),),
+            )
+            for name in ("ewc", "lwf")
+        ),
+        Claim(
+            "eefp",
+            "EEFP ranks variants by efficiency better than ECE does (arXiv 2508.21495)",
+            (bench.ranking(),),
+        ),
+    ]
+    return [claim for claim in claims if all(part.difference is not None for part in claim.parts)]
+
+
+class _Bench:
+    """Takes differences out of the results; one whose variants are not there is None."""
+
+    def __init__(self, comparison: Comparison) -> None:
+        self._results, self._scale = comparison.results, Scale.of(comparison)
+
+    def accuracy(self, name: str, other: str, *, tolerant: bool = False) -> Evidence:
+        """Return the difference in accuracy at the full budget."""
+        difference = paired(self._each(name, self._full), self._each(other, self._full))
+        return Evidence(f"accuracy at the full budget, {name} - {other}", difference, tolerant=tolerant)
+
+    def cost(self, name: str, other: str) -> Evidence:
+        """Return the difference in cost at the highest accuracy that both reach, less half a point."""
+        mine, theirs = equal_accuracy_costs(self._of(name), self._of(other), self._scale)
+        return Evidence(f"cost at equal accuracy, {name} - {other}", paired(mine, theirs), lower=True)
+
+    def middle(self, name: str, other: str) -> Evidence:
+        """Return the difference in mean accuracy over the middle budgets."""
+
+        def value(result: Result) -> float | None:
+            return area(result, self._scale, *_CALEX_BUDGETS)
+
+        difference = paired(self._each(name, value), self._each(other, value))
+        return Evidence(f"accuracy over budgets of 30 to 70 %, {name} - {other}", difference)
+
+    def forgetting(self, name: str, other: str) -> Evidence:
+        """Return the difference in what earlier exits lose."""
+        difference = paired(self._each(name, mean_forgetting), self._each(other, mean_forgetting))
+        return Evidence(f"forgetting, {name} - {other}", difference, lower=True)
+
+    def ranking(self) -> Evidence:
+        """Return the difference, seed by seed, between the rank correlations of EEFP and -ECE with the area."""
+        rows: dict[int, list[tuple[float, float, float]]] = {}
+        for results in self._results.values():
+            for seed, result in results.items():
+                eefp, ece = result.diagnostics.get("eefp"), result.diagnostics.get("ece")
+                whole = area(result, self._scale)
+                if eefp is not None and ece is not None and whole is not None:
+                    rows.setdefault(seed, []).append((eefp, -ece, whole))
+        enough = {seed: np.array(found).T for seed, found in rows.items() if len(found) > 2}
+        eefps = {seed: rank_correlation(columns[0], columns[2]) for seed, columns in enough.items()}
+        eces = {seed: rank_correlation(columns[1], columns[2]) for seed, columns in enough.items()}
+        return Evidence("rank correlation with the area under the curve, EEFP - (-ECE)", paired(eefps, eces))
+
+    def _full(self, result: Result) -> float | None:
+        point = within(result.points, self._scale.backbone)
+        return None if point is None else point.accuracy_test
+
+    def _of(self, name: str) -> Mapping[int, Result]:
+        return self._results.get(name, {})
+
+    def _each(self, name: str, value: Callable[[Result], float | None]) -> BySeed:
+        return {seed: value(result) for seed, result in self._of(name).items()}
+
+
+def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float | None:
+    """Return Spearman's correlation of two lists, ties at their mean rank; None where one of them is constant."""
+    left, right = (_ranks(np.asarray(values, dtype=np.float64)) for values in (one, other))
+    if np.ptp(left) == 0 or np.ptp(right) == 0:
+        return None
+    return float(np.corrcoef(left, right)[0, 1])
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    below = (values[:, None] > values).sum(axis=1)
+    return np.asarray(below + (values[:, None] == values).sum(axis=1) / 2, dtype=np.float64)
