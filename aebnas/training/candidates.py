@@ -264,6 +264,7 @@ def _run(
         seed=scene.seed,
         stage=stage,
         guard=phase.protection,
+        name=phase.name,
     )
     if phase.added is not None:
         phase.protection.remember(scene, phase.added)

@@ -104,10 +104,15 @@ def fit(
     seed: int,
     stage: Stage | None = None,
     guard: Guard | None = None,
+    name: str = "",
 ) -> FitResult:
     """Train, and leave the weights of the epoch with the best mean validation accuracy over the exits that train.
 
     Early stopping keeps one counter per exit and stops when all have run out (arXiv 2407.14320).
+
+    Args:
+        guard: Looks after every step.
+        name: What is trained, shown with the progress.
 
     Raises:
         TrainingError: the loss is not finite, or there is nothing to train.
@@ -131,7 +136,7 @@ def fit(
         trainee.module.eval()
         accuracies.append(accuracy_of(judged, validation, device, previous))
         mean = sum(accuracies[-1][exit_] for exit_ in trained) / len(trained)
-        stage.note(f"epoch {epoch + 1}/{settings.epochs}, validation {100 * mean:.2f} %")
+        stage.note(f"{name}{', ' if name else ''}epoch {epoch + 1}/{settings.epochs}, validation {100 * mean:.2f} %")
         if mean >= best_mean:
             best_mean, best_epoch = mean, epoch
             best_state = {name: tensor.detach().clone() for name, tensor in trainee.module.state_dict().items()}

@@ -19,8 +19,8 @@ from aebnas.training.losses import mean_distillation
 from aebnas.training.settings import SequentialSettings
 
 EWC_STRENGTH, LWF_STRENGTH = 1000.0, 1.0
-# A weight without any Fisher information could go anywhere.
-LARGEST_RADIUS = 1.0
+# Tensors without any Fisher information, those behind dead activations say, could go anywhere.
+LARGEST_REACH = 1.0
 
 
 @dataclass(frozen=True)
@@ -118,10 +118,13 @@ class ElasticWeights(_ByFisher):
 
 
 class Boxes(_ByFisher):
-    """Interval protection (arXiv 2206.07996): a weight stays within c / sqrt(F) of where each earlier exit had it.
+    """Interval protection (arXiv 2206.07996): every weight stays in a box around where each earlier exit had it.
 
-    The paper certifies its boxes by interval arithmetic; these are the cheap form, our variant: by itself, a weight at
-    the border of its box costs an exit about c^2 / 2 nats. Boxes of several exits are intersected.
+    The paper certifies its boxes by interval arithmetic. These are the cheap form, our variant: with c / sqrt(F) as
+    half of a side, and c the ``radius`` over the number of weights, all weights at the border of their boxes change
+    the exit's log-probabilities by about ``radius`` nats at the very most, to first order. A weight that the samples
+    say less of than of the average one of its tensor moves no further than that one. Boxes of several exits are
+    intersected.
     """
 
     def __init__(self, radius: float, samples: int) -> None:
@@ -130,8 +133,10 @@ class Boxes(_ByFisher):
         self.boxes: dict[str, tuple[Tensor, Tensor]] = {}
 
     def note(self, fisher: dict[str, Tensor], anchors: dict[str, Tensor]) -> None:
+        each = self._radius / sum(information.numel() for information in fisher.values())
         for name, information in fisher.items():
-            reach = (self._radius / information.sqrt()).clamp(max=LARGEST_RADIUS)
+            known = torch.maximum(information, information.mean())
+            reach = (each / known.sqrt()).clamp(max=LARGEST_REACH)
             low, high = anchors[name] - reach, anchors[name] + reach
             if name in self.boxes:
                 low, high = torch.maximum(low, self.boxes[name][0]), torch.minimum(high, self.boxes[name][1])

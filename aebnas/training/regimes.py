@@ -31,7 +31,7 @@ class Phase:
     """One stretch of training.
 
     Args:
-        name: For progress and messages.
+        name: Shown with the progress.
         branches: Numbers of the branches that move.
         depth: How much of the backbone moves: the segments up to branch number ``depth``, counted from 1; 0 is nothing
             of it, and one more than there are branches is all of it, its classifier included.

@@ -85,7 +85,9 @@ class SequentialSettings(Settings):
     )
     temperature: float = Field(default=2.0, gt=0, description="of lwf's softmaxes")
     radius: float = Field(
-        default=0.01, gt=0, description="interval: a weight may move by radius / sqrt(Fisher information), at most by 1"
+        default=1.0,
+        gt=0,
+        description="interval: nats that an earlier exit's answers change by at most, to first order, within the boxes",
     )
     fisher_samples: int = Field(default=256, ge=1, description="training samples that ewc and interval look at")
     batch_norm: Literal["freeze", "train"] = Field(

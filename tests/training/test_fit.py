@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import nn
 
+from aebnas.backbones.modes import ByMode
 from aebnas.data.preprocessing import identity
 from aebnas.data.splits import TensorSplit
 from aebnas.errors import TrainingError
 from aebnas.training import fit as fit_module
-from aebnas.training.fit import Trainee, accuracy_of, fit, logits_of, to_device
+from aebnas.training.fit import Guard, Trainee, accuracy_of, fit, logits_of, to_device
 from aebnas.training.objective import Objective
 from aebnas.training.settings import FitSettings
 
@@ -172,3 +173,110 @@ def test_logits_are_those_of_one_big_batch():
 def test_maps_become_channels_last_and_vectors_stay():
     assert to_device(torch.zeros(2, 3, 4, 4), CPU).is_contiguous(memory_format=torch.channels_last)
     assert to_device(torch.zeros(2, 3), CPU).shape == (2, 3)
+
+
+class Recording(Guard):
+    def __init__(self, model):
+        self.model, self.penalties, self.steps = model, 0, []
+
+    def penalty(self, images, logits):
+        self.penalties += 1
+        assert len(images) == len(logits[0])
+        return 100.0 * self.model.last.weight.square().sum()
+
+    def project(self):
+        self.steps.append(self.model.last.weight.abs().max().item())
+        self.model.last.weight.data.clamp_(-0.01, 0.01)
+
+
+def test_a_guard_adds_to_the_loss_and_has_the_last_word_after_every_step():
+    model = TwoExits()
+    guard = Recording(model)
+    trainee = Trainee(model, model, (model,))
+    settings = FitSettings(epochs=2, batch_size=16, lr=0.05, schedule="constant")
+    fit(trainee, split(), split(32, 1), BOTH, settings, device=CPU, seed=0, guard=guard)
+    assert guard.penalties == len(guard.steps) == 8
+    assert max(guard.steps) > 0.01
+    assert float(model.last.weight.abs().max()) <= 0.01
+
+
+def test_a_penalty_pulls():
+    free, pulled = TwoExits(), TwoExits()
+    guard = Recording(pulled)
+    guard.project = lambda: None
+    for model, own in ((free, None), (pulled, guard)):
+        trainee = Trainee(model, model, (model,))
+        settings = FitSettings(epochs=3, batch_size=16, lr=0.05, schedule="constant")
+        fit(trainee, split(), split(32, 1), BOTH, settings, device=CPU, seed=0, guard=own)
+    assert pulled.last.weight.norm() < 0.3 * free.last.weight.norm()
+
+
+def test_statistics_that_are_still_stay_while_the_weights_move():
+    model = TwoExits()
+    before = copy.deepcopy(model.body)
+    trainee = Trainee(model, model, (model,), still=(model.body,))
+    settings = FitSettings(epochs=2, batch_size=16, lr=0.05)
+    fit(trainee, split(), split(32, 1), BOTH, settings, device=CPU, seed=0)
+    for ours, theirs in zip(model.body.buffers(), before.buffers(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert not any(torch.equal(a, b) for a, b in zip(model.body.parameters(), before.parameters(), strict=True))
+
+
+def test_functional_statistics_are_still_as_well():
+    layer = ByMode(torch.nn.functional.batch_norm, None, None)
+    dropout = ByMode(torch.nn.functional.dropout, None, None)
+    model = nn.Sequential(nn.Linear(1, 1), layer, dropout)
+    Trainee(model, model, (model,), still=(model,)).train()
+    assert [layer.training, dropout.training] == [False, True]
+
+
+def test_accuracies_may_be_those_of_more_exits_than_are_trained():
+    model = TwoExits()
+    trainee = Trainee(model, lambda x: model(x)[:1], (model.first,), judged=model)
+    settings = FitSettings(epochs=3, batch_size=16, lr=0.05)
+    result = fit(trainee, split(), split(32, 1), Objective((1.0,)), settings, device=CPU, seed=0)
+    assert [len(epoch) for epoch in result.accuracies] == [2, 2, 2]
+    assert result.best == accuracy_of(model, split(32, 1), CPU)
+
+
+def test_what_the_exit_before_said_goes_with_its_samples():
+    """Features are noise, the stored logits give the label away; rows of another sample would say nothing."""
+    train, validation = split(), split(32, 1)
+    said = [nn.functional.one_hot(part.labels.flip(0), 2).float().flip(0) for part in (train, validation)]
+    seen = []
+
+    class Listening(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.tensor(0.1))
+
+        def forward(self, images, previous):
+            seen.append(len(previous))
+            return self.scale * previous
+
+    model = Listening()
+    trainee = Trainee(model, lambda *inputs: [model(*inputs)], (model,), previous=tuple(said))
+    settings = FitSettings(epochs=2, batch_size=16, lr=0.05)
+    result = fit(trainee, train, validation, Objective((1.0,)), settings, device=CPU, seed=0)
+    assert result.best == [1.0]
+    assert seen == [16, 16, 16, 16, 32] * 2
+    (logits,) = logits_of(trainee.forward, validation, CPU, said[1])
+    torch.testing.assert_close(logits, model(None, said[1]))
+
+
+def test_the_objective_is_told_how_much_of_the_training_is_over():
+    seen = []
+
+    class Watching(Objective):
+        def __call__(self, logits, labels, index, progress=1.0):
+            seen.append(progress)
+            return super().__call__(logits, labels, index, progress)
+
+    run(TwoExits(), Watching((1.0, 1.0)), epochs=2)  # of four steps each
+    assert seen == pytest.approx([n / 8 for n in range(8)])
+
+
+def test_a_fit_leaves_no_gradients():
+    model = TwoExits()
+    run(model)
+    assert all(parameter.grad is None for parameter in model.parameters())

@@ -12,7 +12,7 @@ from aebnas.network import EarlyExitNetwork
 from aebnas.training.gradients import first_exits
 from aebnas.training.losses import distillation_loss
 from aebnas.training.protection import (
-    LARGEST_RADIUS,
+    LARGEST_REACH,
     Boxes,
     ElasticWeights,
     Protection,
@@ -138,7 +138,7 @@ def test_without_forgetting_takes_a_new_snapshot_for_every_step(scene, images):
 
 @pytest.mark.parametrize("size", [1e-3, 1.0, 100.0])
 def test_a_projected_weight_never_leaves_its_boxes(scene, size):
-    protection = Boxes(0.01, samples=8)
+    protection = Boxes(3.0, samples=8)
     anchors = []
     for exit_ in (0, 1):
         protection.remember(scene, exit_)
@@ -152,22 +152,34 @@ def test_a_projected_weight_never_leaves_its_boxes(scene, size):
                 assert (weight <= high).all()
                 for anchor in anchors:  # the box of the first exit holds in the second step as well
                     if name in anchor:
-                        assert (weight - anchor[name]).abs().max() <= LARGEST_RADIUS + 1e-5
+                        assert (weight - anchor[name]).abs().max() <= LARGEST_REACH + 1e-5
 
 
-def test_the_radius_of_a_box_is_c_over_the_root_of_the_information(scene):
-    protection, noted = Boxes(0.01, samples=8), Noted(1.0, samples=8)
+def test_sides_of_boxes_by_hand(scene):
+    protection, noted = Boxes(6.0, samples=8), Noted(1.0, samples=8)
     protection.remember(scene, 0)
     noted.remember(scene, 0)
     start = {name: w.clone() for name, w in weights_of(scene).items()}
+    count = sum(weights_of(scene)[name].numel() for name in protection.boxes)
+    worst = 0.0
     for name, (low, high) in protection.boxes.items():
-        reach = torch.minimum(0.01 / noted.fisher[name].sqrt(), torch.tensor(LARGEST_RADIUS))
-        torch.testing.assert_close(high - start[name], reach, atol=1e-6, rtol=1e-4)
-        torch.testing.assert_close(start[name] - low, reach, atol=1e-6, rtol=1e-4)
+        fisher = noted.fisher[name].flatten().tolist()
+        least = sum(fisher) / len(fisher)
+        reach = [min(6.0 / count / max(f, least) ** 0.5, LARGEST_REACH) if least else LARGEST_REACH for f in fisher]
+        torch.testing.assert_close((high - start[name]).flatten(), torch.tensor(reach), atol=1e-5, rtol=1e-3)
+        torch.testing.assert_close((start[name] - low).flatten(), torch.tensor(reach), atol=1e-5, rtol=1e-3)
+        worst += sum(r * f**0.5 for r, f in zip(reach, fisher, strict=True))
+    assert worst <= 6.0 + 1e-4  # nats, if all weights went to the worst corner
+
+
+def test_within_a_box_nothing_is_put_back(scene):
+    protection = Boxes(6.0, samples=8)
+    protection.remember(scene, 0)
+    start = {name: w.clone() for name, w in weights_of(scene).items()}
     small = {name: 0.5 * (high - start[name]) for name, (_, high) in protection.boxes.items()}
     for name, step in small.items():
         weights_of(scene)[name].data += step
-    protection.project()  # within the box nothing is put back
+    protection.project()
     for name, step in small.items():
         torch.testing.assert_close(weights_of(scene)[name].data, start[name] + step)
 

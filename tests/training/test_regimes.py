@@ -9,6 +9,7 @@ import torch
 
 from aebnas.data.splits import TensorSplit
 from aebnas.errors import ExperimentError, TrainingError
+from aebnas.progress import Stage
 from aebnas.training import candidates
 from aebnas.training.candidates import forgetting, train_network
 from aebnas.training.fit import FitResult, logits_of
@@ -39,6 +40,7 @@ def train(prepared, specs):
         chosen=specs,
         confidence="max-probability",
         step=None,
+        stage=None,
         **training,
     ):
         settings = RegimeSettings(
@@ -60,6 +62,7 @@ def train(prepared, specs):
             device=CPU,
             confidence=confidence,
             step=step,
+            stage=stage,
         )
 
     return run
@@ -292,6 +295,19 @@ def test_phases_are_told_as_they_end(train):
     _, results = train("sequential", step=told.append)
     assert told == results
     assert [result.added for result in told] == [0, 1, 2]
+
+
+def test_the_progress_names_the_phase(train):
+    class Noting(Stage):
+        def __init__(self):
+            self.notes = []
+
+        def note(self, text):
+            self.notes.append(text.split(", validation")[0])
+
+    stage = Noting()
+    train("sequential", stage=stage)
+    assert stage.notes == ["branch 1, epoch 1/1", "branch 2, epoch 1/1", "classifier, epoch 1/1"]
 
 
 def test_statistics_of_earlier_steps_stay_unless_they_may_move(train, monkeypatch):
