@@ -14,9 +14,9 @@ from aebnas.training.regimes import REGIMES
 from aebnas.training.settings import RegimeSettings
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Job:
-    """One training from one seed.
+    """One training from one seed; each is equal to itself alone.
 
     Args:
         kind: The trained backbone that variants start from, a static network, or variants that train alike.

@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import multiprocessing.connection
 import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from aebnas.progress import Stage
 logger = logging.getLogger(__name__)
 # A worker tells of its progress at most so often.
 _REPORT_EVERY_S = 0.5
+_ENDED = 128 + signal.SIGTERM
 _LOST = "its process ended before it was done: memory may have run out; try fewer --workers"
 _NO_BACKBONE = "the backbone of this seed could not be trained: "
 Failures = dict[Job, str]
@@ -194,6 +196,8 @@ def _serve(connection: Connection, plan: Plan, threads: int) -> None:
     """Do the jobs that come through ``connection``, until None does."""
     # Ctrl-C reaches all processes of a terminal; the one that gave the jobs ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # An exit instead of a death leaves no semaphores of libraries behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_ENDED))
     torch.set_num_threads(threads)
     workshop = Workshop(plan)
     with contextlib.suppress(EOFError, BrokenPipeError):

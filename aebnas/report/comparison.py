@@ -75,7 +75,6 @@ def _curve_table(summary: Summary) -> Table:
         ("cost, % at\nits accuracy", _percent("cost_same", places=1)),
         ("diff.\nto first", _difference("cost_same", places=1)),
         ("cost, % at\n1 point less", _percent("cost_minus1", places=1)),
-        ("diff.\nto first", _difference("cost_minus1", places=1)),
     ]
     table = _table(title, summary, columns)
     table.add_section()
@@ -84,7 +83,7 @@ def _curve_table(summary: Summary) -> Table:
         cells = [""] * len(columns)
         if place is not None:
             cells[place] = _with_spread(static.accuracy, 100, 2)
-        cells[-4] = f"{100 * static.cost:.1f}"
+        cells[-3] = f"{100 * static.cost:.1f}"
         table.add_row(Text(static.name), *cells)
     return table
 
