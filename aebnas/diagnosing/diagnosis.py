@@ -23,7 +23,7 @@ DEFINITIONS = {
     "right to leave": "the exit is right, or every later exit is wrong",
     "eefp": "AUROC of the confidence for being right to leave (arXiv 2508.21495); 0.5 is chance, 1 perfect",
     "auroc": "of the confidence for being right",
-    "ece": f"of the predicted class's softmax probability, {BINS} equal-width bins",
+    "ece": f"of the probability that the exit's softmax gives the predicted class, {BINS} equal-width bins",
     "ece_confidence": f"of the confidence, taken as the probability of being right, {BINS} equal-width bins",
     "ece_calibrated": "of the confidence to the power of the exponent, which is fitted on validation",
     "aurc": "area under the risk-coverage curve of the confidence; excess: beyond a perfect ranking's",

@@ -100,8 +100,7 @@ class Subject:
         labels, confidences = labels[:count], confidences[:count]
         thresholds = tuple(self.policy.thresholds[exit_] for exit_ in self.exits[:-1])
         exits = Policy(confidence, thresholds).leave_at(confidences[:-1], labels[:-1])
-        # An ensemble answers for all exits passed: its own probability is that of its label.
-        own = confidences if confidence == "ensemble" else _probabilities([said.logits[exit_] for exit_ in self.exits])
+        own = _probabilities([said.logits[exit_] for exit_ in self.exits], labels)
         return Outcomes(labels, confidences, own, said.truth.numpy(), exits)
 
 
@@ -115,7 +114,11 @@ def require_exits(thresholds: Thresholds, what: str, fix: str) -> None:
         raise InputError(f"{what} has no early exit, so there is nothing to diagnose: {fix}")
 
 
-def _probabilities(logits: Sequence[Tensor]) -> NDArray[np.float32]:
-    """Return the softmax probability of each exit's predicted class, (E, N)."""
-    found: NDArray[np.float32] = torch.stack([torch.softmax(z.float(), 1).amax(1) for z in logits]).numpy()
-    return found
+def _probabilities(logits: Sequence[Tensor], labels: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the softmax probability that each exit's own logits give the predicted class, (E, N)."""
+    chosen = torch.from_numpy(labels)
+    found = [
+        torch.softmax(z.float(), 1).gather(1, label[:, None])[:, 0] for z, label in zip(logits, chosen, strict=True)
+    ]
+    probabilities: NDArray[np.float32] = torch.stack(found).numpy()
+    return probabilities
