@@ -147,7 +147,7 @@ def train_network(
     _refuse(settings)
     regime = REGIMES[settings.name]
     seed_everything(seed)
-    body = copy.deepcopy(backbone).to(device)
+    body = copy.deepcopy(backbone).to(device).eval()
     if regime.target(settings) != "backbone":
         teacher = None
     elif teacher is None:
@@ -164,6 +164,8 @@ def train_network(
         scene = Scene(network, train, data.validation, measure, device, seed + number)
         training = settings.training.model_copy(update={"epochs": length})
         results.append(_run(phase, scene, settings, training, teacher, stage))
+        if phase.added is not None and number + 1 < len(phases):
+            phase.protection.remember(scene, phase.added)
         if step is not None:
             step(results[-1])
     return network.cpu(), results
@@ -266,8 +268,6 @@ def _run(
         guard=phase.protection,
         name=phase.name,
     )
-    if phase.added is not None:
-        phase.protection.remember(scene, phase.added)
     return dataclasses.replace(result, added=phase.added)
 
 

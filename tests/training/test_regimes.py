@@ -13,6 +13,7 @@ from aebnas.progress import Stage
 from aebnas.training import candidates
 from aebnas.training.candidates import forgetting, train_network
 from aebnas.training.fit import FitResult, logits_of
+from aebnas.training.protection import ElasticWeights
 from aebnas.training.regimes import REGIMES, phase_epochs, regime_problem
 from aebnas.training.settings import FitSettings, RegimeSettings
 
@@ -340,6 +341,14 @@ def test_a_protected_exit_forgets_less(train, protection):
         return sum(before - after for before, after in pairs) / 3
 
     assert lost(protection) < 0.6 * lost("none")
+
+
+def test_what_nobody_comes_after_is_not_looked_into(train, monkeypatch):
+    """Fisher information takes a pass back per sample."""
+    looked = []
+    monkeypatch.setattr(ElasticWeights, "remember", lambda self, scene, exit_: looked.append(exit_))
+    train("sequential", own={"sequential": {"protection": "ewc"}})
+    assert looked == [0, 1]
 
 
 @pytest.fixture
