@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 # A position without any activation has no direction; dividing by less would make its gradient huge.
 SHORTEST = 1e-3
@@ -37,7 +36,9 @@ class PrototypePooling(nn.Module):
 
     def cosines(self, x: Tensor) -> Tensor:
         """Return the cosine of every position with every prototype, (N, prototypes, H, W)."""
-        products: Tensor = self.prototypes(F.normalize(self.project(x), dim=1, eps=SHORTEST))
+        projected: Tensor = self.project(x)
+        # Not F.normalize, which ONNX can only say with the shapes of both.
+        products: Tensor = self.prototypes(projected / projected.norm(dim=1, keepdim=True).clamp(min=SHORTEST))
         # One length per prototype: dividing after the convolution keeps that a plain one, which everybody can count.
         lengths: Tensor = self.prototypes.weight.flatten(1).norm(dim=1)
         return products / lengths[:, None, None]
