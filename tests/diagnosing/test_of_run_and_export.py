@@ -50,9 +50,10 @@ def test_a_point_of_a_run_is_what_the_front_says_of_it(finished, point):
     early = [exit_.every for exit_ in validation.network.exits[:-1]]
     assert point["futile_val"] == pytest.approx(validation.network.futile)
     assert point["premature_val"] == pytest.approx(validation.network.premature)
-    assert point["eefp_val"] == pytest.approx(validation.network.eefp)
+    # The search took its logits from features that it keeps in half precision.
+    assert point["eefp_val"] == pytest.approx(validation.network.eefp, abs=0.01)
     for column, name in (("ece_val", "ece"), ("auroc_val", "auroc"), ("eaurc_val", "excess_aurc")):
-        assert point[column] == pytest.approx(np.mean([getattr(scores, name) for scores in early]), abs=1e-6)
+        assert point[column] == pytest.approx(np.mean([getattr(scores, name) for scores in early]), abs=0.01)
     assert (validation.network.samples, test.network.samples) == (80, 120)
 
 
