@@ -13,7 +13,7 @@ from typing import Any
 import filelock
 
 from aebnas.comparing.results import Result, StaticResult
-from aebnas.errors import RunError
+from aebnas.errors import InputError, RunError
 from aebnas.files import read_json, write_json
 from aebnas.store import WeightStore
 
@@ -101,7 +101,7 @@ class ComparisonFolder:
         """Return the result of a variant and a seed; None if there is none, or it is damaged (it is made again)."""
         try:
             return Result.from_json(self._read(self._file(key, seed)))
-        except (KeyError, TypeError, ValueError):
+        except (InputError, KeyError, TypeError, ValueError):
             return None
 
     def write_static(self, result: StaticResult) -> None:

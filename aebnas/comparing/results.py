@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from aebnas.exits.policy import Thresholds, thresholds_from_json
+
 
 @dataclass(frozen=True)
 class Point:
     """One policy, chosen on validation and applied once to test; costs are means per sample."""
 
-    thresholds: tuple[Any, ...]
+    thresholds: Thresholds
     accuracy_val: float
     cost_val: float
     accuracy_test: float
@@ -55,10 +57,14 @@ class Result:
                 **values,
                 "accuracies_val": tuple(values["accuracies_val"]),
                 "accuracies_test": tuple(values["accuracies_test"]),
-                "points": tuple(Point(**point) for point in values["points"]),
+                "points": tuple(map(_point, values["points"])),
                 "forgetting": None if forgetting is None else tuple((after, end) for after, end in forgetting),
             }
         )
+
+
+def _point(values: Mapping[str, Any]) -> Point:
+    return Point(**{**values, "thresholds": thresholds_from_json(values["thresholds"])})
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,90 @@
+"""Variants as they are written, and what is wrong with them, said before anything is trained."""
+
+from __future__ import annotations
+
+import pytest
+
+from aebnas.comparing.variants import crossed, parse_variants
+from aebnas.errors import ExperimentError
+
+
+def test_keys_are_looked_up_in_the_own_block_then_in_the_regime_then_among_what_decides(toy_experiment):
+    ewc, soft, calex, joint = parse_variants(
+        [
+            "sequential:protection=ewc+strength=30",
+            "cgt-soft:tau=0.8+weighting=linear",
+            "calex:aligned=false+target=labels",
+            "joint:training.lr=1e-3+confidence=margin+thresholds=per-class",
+        ],
+        toy_experiment(),
+    )
+    assert (ewc.experiment.regime.name, ewc.experiment.regime.sequential.protection) == ("sequential", "ewc")
+    assert ewc.experiment.regime.sequential.strength == 30
+    assert (soft.experiment.regime.cgt.tau, soft.experiment.regime.weighting) == (0.8, "linear")
+    assert (calex.experiment.regime.calex.aligned, calex.experiment.regime.target) == (False, "labels")
+    assert joint.experiment.regime.training.lr == 1e-3
+    assert (joint.experiment.confidence, joint.experiment.thresholds) == ("margin", "per-class")
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("jonit", "did you mean 'joint'"),
+        ("joint:tau=0.5", "no key 'tau'"),
+        ("joint:weighting", "is no key=value"),
+        ("joint:weighting=", "has no value"),
+        ("joint:weighting=heavy", "no exit weighting 'heavy'"),
+        ("joint:weighting=linear+weighting=equal", "stands there twice"),
+        ("disjoint:weighting=linear", "has no effect under disjoint"),
+        ("cgt-hard:sharpness=3", "has no effect under cgt-hard"),
+        ("joint:training.epochs=3", "the same for all variants"),
+        ("disjoint:target=final", "target"),
+        ("joint:label_smoothing=2", "label_smoothing"),
+    ],
+)
+def test_what_is_wrong_with_a_variant_is_one_sentence(toy_experiment, word, message):
+    with pytest.raises(ExperimentError, match="variant") as caught:
+        parse_variants([word], toy_experiment())
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_equal_variants_and_none_are_refused(toy_experiment):
+    with pytest.raises(ExperimentError, match="are the same"):
+        parse_variants(["joint", "joint:weighting=equal"], toy_experiment())
+    with pytest.raises(ExperimentError, match="nothing to compare"):
+        parse_variants([" "], toy_experiment())
+
+
+def test_variants_that_differ_in_how_exits_decide_train_alike(toy_experiment):
+    one, other, third = parse_variants(
+        ["joint", "joint:confidence=margin", "joint:thresholds=per-class"], toy_experiment()
+    )
+    assert len({one.training_key, other.training_key, third.training_key}) == 1
+    assert len({one.key, other.key, third.key}) == 3
+
+
+def test_a_regime_that_gates_by_the_confidence_trains_anew_for_each(toy_experiment):
+    one, other = parse_variants(["cgt-hard", "cgt-hard:confidence=margin"], toy_experiment())
+    assert one.training_key != other.training_key
+
+
+def test_choices_multiply_only_the_variants_that_they_have_an_effect_on():
+    words = ["disjoint", "joint", "joint:weighting=ramp"]
+    found = crossed(words, {"confidence": ["margin", "entropy"], "weighting": ["equal", "linear"]})
+    assert found == [
+        "disjoint:confidence=margin",
+        "disjoint:confidence=entropy",
+        "joint:confidence=margin+weighting=equal",
+        "joint:confidence=margin+weighting=linear",
+        "joint:confidence=entropy+weighting=equal",
+        "joint:confidence=entropy+weighting=linear",
+        "joint:weighting=ramp+confidence=margin",
+        "joint:weighting=ramp+confidence=entropy",
+    ]
+    assert crossed(["cgt-soft", "joint"], {"tau": ["0.5"]}) == ["cgt-soft:tau=0.5", "joint"]
+
+
+def test_a_choice_without_any_effect_is_refused():
+    with pytest.raises(ExperimentError, match="tau has no effect on any of joint, mixed"):
+        crossed(["joint", "mixed"], {"tau": ["0.5"]})
