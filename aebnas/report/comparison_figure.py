@@ -21,7 +21,6 @@ from aebnas.report.style import (
     SKY,
     SMALL,
     TEXT,
-    TITLE,
     VERMILION,
     new_figure,
     say_instead,
@@ -34,8 +33,8 @@ _PURPLE = "#CC79A7"
 _COLOURS = (BLUE, VERMILION, GREEN, ORANGE, _PURPLE, SKY, BLACK)
 _LINES = ("-", (0, (5, 1.6)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
 _BAND = 0.10
-# Far less accurate points would squeeze all that matters into a corner.
-_DEPTH_PCT = 6.0
+# Far less accurate points would squeeze all that matters into a corner; a part of every curve should be seen, though.
+_DEPTH_PCT, _LARGEST_DEPTH_PCT = 5.0, 15.0
 _LABEL_LENGTH = 44
 
 
@@ -70,7 +69,7 @@ def comparison_figure(summary: Summary) -> Figure:
     axes.set_ylabel("test accuracy, %", fontsize=TEXT)
     seeds = max(len(variant.curves) for variant in shown)
     spread = f"bands: standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
-    axes.set_title(f"accuracy against mean cost, {summary.epochs} epochs each; {spread}", fontsize=TITLE, loc="left")
+    axes.set_title(f"accuracy against mean cost, {summary.epochs} epochs each\n{spread}", fontsize=TEXT, loc="left")
     return figure
 
 
@@ -126,7 +125,8 @@ def _scale(axes: Axes, summary: Summary, shown: Sequence[VariantSummary]) -> Non
     tops += [100 * (static.accuracy.mean + (static.accuracy.spread or 0.0)) for static in summary.statics]
     lows = [float((accuracies - spreads).min()) for _, accuracies, spreads in bands]
     lows += [100 * (static.accuracy.mean - (static.accuracy.spread or 0.0)) for static in summary.statics]
-    top, low = max(tops), max(min(lows), max(tops) - _DEPTH_PCT)
+    top, areas = max(tops), [100 * _area(variant) for variant in shown]
+    low = max(min(lows), min(top - _DEPTH_PCT, *areas), top - _LARGEST_DEPTH_PCT)
     room = 0.04 * (top - low) or 0.5
     axes.set_ylim(low - room, min(100.0, top + room))
     axes.set_xlim(right=max(103.0, axes.get_xlim()[1]))
