@@ -43,12 +43,12 @@ _QUICK = {
 _QUICK_COMPARE = {"branch": None, "epochs": 8, "exits": 2, "seeds": 2, "grid": 10}
 
 
-def experiment_of(*, quick: bool) -> Experiment:
+def experiment_of(*, quick: bool, seeds: int | None = None) -> Experiment:
     """Return what the benchmark compares."""
     full = Experiment.from_yaml(resource_folder("experiments") / EXPERIMENT)
-    if not quick:
-        return full
-    return full.override({**_QUICK, "compare": {**full.compare.model_dump(), **_QUICK_COMPARE}})
+    if quick:
+        full = full.override({**_QUICK, "compare": {**full.compare.model_dump(), **_QUICK_COMPARE}})
+    return full.override({"compare.seeds": seeds})
 
 
 def figures_of(comparison: Comparison, summary: Summary, claims: list[Claim]) -> Figures:
@@ -112,11 +112,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one flat object")
     parser.add_argument("--run-dir", type=Path, metavar="DIR", help="keep everything there; it goes on from there")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes, which share the threads")
+    parser.add_argument("--seeds", type=int, metavar="N", help="instead of three; a folder may be gone on with more")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.run_dir or Path(temporary) / "comparison"
         found = compare(
-            experiment_of(quick=arguments.quick),
+            experiment_of(quick=arguments.quick, seeds=arguments.seeds),
             run_dir=folder,
             workers=max(1, arguments.workers),
             progress=ConsoleProgress(err),
