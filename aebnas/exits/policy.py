@@ -102,6 +102,11 @@ def round_thresholds(thresholds: Sequence[Threshold]) -> Thresholds:
     )
 
 
+def thresholds_to_json(thresholds: Sequence[Threshold]) -> list[Any]:
+    """Return ``thresholds`` as lists, as JSON holds them."""
+    return [list(threshold) if isinstance(threshold, tuple) else threshold for threshold in thresholds]
+
+
 def thresholds_from_json(value: object) -> Thresholds:
     """Return thresholds from what JSON holds: one entry per exit, a number, a list with one per class, or null.
 

@@ -91,7 +91,7 @@ class DeployedLogits:
         return kept
 
     def _own_backbone(self, spec: NetworkSpec, weights: Mapping[str, Any]) -> list[Tensor]:
-        row = {"weights": weights, "exits": [branch.to_json() for branch in spec.branches]}
+        row = {"weights": weights, "exits": [branch.to_json() for branch in spec.branches], "cascade": spec.cascade}
         network = rebuild(row, self._prepared, self._folder)
         made = deploy(network, self._prepared, spec.precision, self._folder)
         return [torch.from_numpy(logits) for logits in all_logits(made, self._prepared.data.validation)]

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from aebnas.branches.spec import NetworkSpec
 from aebnas.exits.curve import Curve, OperatingPoint
-from aebnas.exits.policy import thresholds_from_json
+from aebnas.exits.policy import thresholds_from_json, thresholds_to_json
 
 Budget = Literal["search", "final"]
 
@@ -27,7 +27,8 @@ class Evaluation:
 
     Args:
         curve: Its points' costs are in the order of ``cost_names``.
-        truncated: One per branch: the static network that always ends there.
+        truncated: The static network that always ends at a branch, of the first branches that can stand alone: all of
+            them, or only the first where each hears the one before.
         weights: ``{"branches": [keys]}`` or ``{"network": key}`` in the run's stores.
         failure: Why there is no curve, or None.
         seconds: Spent on training and tuning.
@@ -81,7 +82,7 @@ class Evaluation:
 
 def _point_json(point: OperatingPoint) -> dict[str, Any]:
     return {
-        "thresholds": list(point.thresholds),
+        "thresholds": thresholds_to_json(point.thresholds),
         "accuracy": point.accuracy,
         "exit_shares": list(point.exit_shares),
         "costs": list(point.costs),

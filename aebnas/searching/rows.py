@@ -13,6 +13,7 @@ from aebnas.costs.kinds import KINDS
 from aebnas.costs.model import CostModel
 from aebnas.exits.curve import OperatingPoint
 from aebnas.exits.dominance import nondominated
+from aebnas.exits.policy import thresholds_to_json
 from aebnas.run import COST_COLUMNS
 from aebnas.searching.choice import CostLimits
 from aebnas.searching.evaluation import Evaluation, StaticPoint
@@ -33,7 +34,7 @@ def point_row(evaluation: Evaluation, index: int, point: OperatingPoint) -> Row:
         "cascade": evaluation.spec.cascade,
         "options": dict(evaluation.spec.options),
         "precision": evaluation.spec.precision,
-        "thresholds": list(point.thresholds),
+        "thresholds": thresholds_to_json(point.thresholds),
         "exit_shares": list(point.exit_shares),
         "accuracy_val": point.accuracy,
         "accuracy_test": None,
@@ -50,8 +51,12 @@ def static_row(
     *,
     cut: int | None = None,
     precision: str = FP32,
+    cascade: str = NO_CASCADE,
 ) -> Row:
-    """Return the row of a static network: the backbone, or with ``cut`` the backbone cut off at that branch."""
+    """Return the row of a static network: the backbone, or with ``cut`` the backbone cut off at that branch.
+
+    ``cascade`` is that of the network whose ``weights`` hold the branch, which itself hears nobody.
+    """
     return {
         "id": name,
         "finalist": False,
@@ -59,7 +64,7 @@ def static_row(
         "exits": [branch.to_json() for branch in exits],
         "regime": None,
         "confidence": None,
-        "cascade": NO_CASCADE,
+        "cascade": cascade,
         "options": {},
         "precision": precision,
         "thresholds": [],

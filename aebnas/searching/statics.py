@@ -68,7 +68,15 @@ def truncated_rows(archive: Archive) -> list[Row]:
 def _row(name: str, evaluation: Evaluation, number: int) -> Row:
     static, spec = evaluation.truncated[number], evaluation.spec
     if "network" in evaluation.weights:
-        return static_row(name, static, spec.branches, evaluation.weights, cut=number, precision=spec.precision)
+        return static_row(
+            name,
+            static,
+            spec.branches,
+            evaluation.weights,
+            cut=number,
+            precision=spec.precision,
+            cascade=spec.cascade,
+        )
     weights = {"branches": [evaluation.weights["branches"][number]]}
     return static_row(name, static, [spec.branches[number]], weights, cut=0, precision=spec.precision)
 

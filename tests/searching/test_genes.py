@@ -66,6 +66,33 @@ def test_rows_say_what_was_chosen_and_exports_do_it(chosen, prepared):
         assert (staged.labels == truth).mean() == pytest.approx(row["accuracy_test"])
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"thresholds": "per-class"},
+        {"regime__name": "joint", "cascade": "both"},
+        {"confidence": "ensemble", "cascade": "inputs"},
+        {"confidence": "one-vs-all", "regime__loss": "one-vs-all", "thresholds": "per-class"},
+    ],
+)
+def test_a_whole_search_under_one_setting_ends_in_exports_that_agree(toy_experiment, prepared, tmp_path, options):
+    # Validation is small: an accuracy below the backbone's will do, so that there is something to export.
+    run = search(toy_experiment(search__accuracy_drop=0.2, search__trials=6, **options), run_dir=tmp_path / "run")
+    images, truth = prepared.data.test.raw().numpy(), prepared.data.test.labels.numpy()
+    rows = [row for row in run.rows if row["accuracy_test"] is not None]
+    assert any(row["id"].startswith("cut-") for row in rows)
+    for row in rows:
+        session = EarlyExitSession(run.folder.exports / row["id"])
+        said = session.run(images, "single")
+        assert (said.labels == truth).mean() == pytest.approx(row["accuracy_test"])
+    early = [row for row in run.rows if not row["static"]]
+    for row in early:
+        assert set(row["options"]) == set()
+        assert row["cascade"] in ("none", options.get("cascade", "none"))
+        session = EarlyExitSession(run.export(row, tmp_path / row["id"]))
+        assert np.array_equal(session.run(images, "single").labels, session.run(images, "staged").labels)
+
+
 def test_a_gene_that_no_network_could_have_is_refused(toy_experiment):
     for genes, key in (
         ({"regime.name": ["disjont"]}, "disjoint"),
