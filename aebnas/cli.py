@@ -242,10 +242,12 @@ def _kinds() -> dict[str, Any]:
     from aebnas.data.load import DATASETS
     from aebnas.exits.confidence import CONFIDENCES
     from aebnas.spaces.definition import space_names
+    from aebnas.training.objective import WEIGHTINGS
     from aebnas.training.regimes import REGIMES
 
     return {
         "regimes": REGIMES,
+        "weightings": WEIGHTINGS,
         "confidences": CONFIDENCES,
         "layers": LAYERS,
         "heads": HEADS,
@@ -259,7 +261,7 @@ def _kinds() -> dict[str, Any]:
 @app.command("list")
 def list_names(
     kind: Annotated[
-        Literal["regimes", "confidences", "layers", "heads", "backbones", "datasets", "spaces", "costs"],
+        Literal["regimes", "weightings", "confidences", "layers", "heads", "backbones", "datasets", "spaces", "costs"],
         typer.Argument(help="What to list."),
     ],
 ) -> None:

@@ -46,6 +46,8 @@ VERBS = [
     "evaluate",
     "plot",
     "report",
+    "diagnose",
+    "compare",
     "list",
     "device list",
     "device show",
