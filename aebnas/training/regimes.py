@@ -109,8 +109,7 @@ def regime_problem(settings: RegimeSettings) -> str | None:
             f"target: exits learn from the final exit where all train at once ({taught}): under {settings.name} take "
             "labels or backbone"
         )
-    frozen = regime.freezes_backbone or (settings.name == "sequential" and settings.sequential.protection == "frozen")
-    if frozen and regime.starts(settings) != "trained":
+    if _frozen(settings) and regime.starts(settings) != "trained":
         return f"start: {settings.name} trains no backbone here, so that it has to start trained: leave start away"
     return None
 
@@ -124,6 +123,47 @@ def phase_epochs(phases: Sequence[Phase], epochs: int) -> list[int]:
         lengths.append(max(1, until - before))
         before = until
     return lengths
+
+
+def possible(settings: RegimeSettings) -> RegimeSettings:
+    """Return ``settings`` with the regime's own target and start where it cannot have those that they name."""
+    regime, changes = REGIMES[settings.name], dict[str, None]()
+    if regime.target(settings) not in regime.targets:
+        changes["target"] = None
+    if _frozen(settings) and regime.starts(settings) != "trained":
+        changes["start"] = None
+    return settings.model_copy(update=changes)
+
+
+def matters(settings: RegimeSettings, key: str) -> bool:
+    """Tell whether the setting ``key`` of a regime, dotted (``cgt.tau``), has an effect beside the others."""
+    regime = REGIMES[settings.name]
+    if key.startswith("training."):
+        return key != "training.momentum" or settings.training.optimizer == "sgd"
+    learns = regime.target(settings) != "labels"
+    probability = settings.name == "cgt-soft" and settings.cgt.residual == "probability"
+    protection = settings.sequential.protection
+    idle = {
+        "temperature": not learns,
+        "distillation": not learns,
+        "label_smoothing": learns and settings.distillation == 1 and regime.target(settings) == "backbone",
+        "start": _frozen(settings),
+        "cgt.tau": probability,
+        "cgt.sharpness": probability,
+        **dict.fromkeys(("calex.margin", "calex.softness", "calex.floor"), not settings.calex.aligned),
+        "sequential.strength": protection not in ("ewc", "lwf"),
+        "sequential.temperature": protection != "lwf",
+        "sequential.radius": protection != "interval",
+        "sequential.fisher_samples": protection not in ("ewc", "interval"),
+        "sequential.batch_norm": protection == "frozen",
+    }
+    return key in regime.uses and not idle.get(key, False)
+
+
+def _frozen(settings: RegimeSettings) -> bool:
+    return REGIMES[settings.name].freezes_backbone or (
+        settings.name == "sequential" and settings.sequential.protection == "frozen"
+    )
 
 
 def _block(name: str, *keys: str) -> frozenset[str]:

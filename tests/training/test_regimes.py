@@ -14,7 +14,7 @@ from aebnas.training import candidates
 from aebnas.training.candidates import forgetting, train_network
 from aebnas.training.fit import FitResult, logits_of
 from aebnas.training.protection import ElasticWeights
-from aebnas.training.regimes import REGIMES, phase_epochs, regime_problem
+from aebnas.training.regimes import REGIMES, matters, phase_epochs, possible, regime_problem
 from aebnas.training.settings import FitSettings, RegimeSettings
 
 CPU = torch.device("cpu")
@@ -399,3 +399,42 @@ def test_gates_change_what_joint_training_makes(train):
     assert not any(same(networks[0], other) for other in networks[1:])
     annealed = state(train("cgt-soft", own={"cgt": {"anneal": True}})[0])
     assert not same(annealed, networks[2])
+
+
+@pytest.mark.parametrize(
+    ("settings", "idle", "working"),
+    [
+        ({"name": "disjoint"}, ["temperature", "distillation", "weighting", "cgt.tau", "start"], ["label_smoothing"]),
+        ({"name": "disjoint", "target": "backbone"}, ["label_smoothing"], ["temperature", "distillation", "loss"]),
+        ({"name": "joint", "target": "final"}, [], ["label_smoothing", "temperature", "start", "weighting"]),
+        ({"name": "cgt-soft"}, ["temperature"], ["cgt.tau", "cgt.sharpness", "cgt.residual"]),
+        ({"name": "cgt-soft", "cgt": {"residual": "probability"}}, ["cgt.tau", "cgt.sharpness"], ["cgt.floor"]),
+        ({"name": "cgt-hard", "cgt": {"residual": "probability"}}, ["cgt.residual", "cgt.sharpness"], ["cgt.tau"]),
+        ({"name": "calex"}, ["weighting"], ["calex.margin", "temperature"]),
+        ({"name": "calex", "calex": {"aligned": False}}, ["calex.margin", "calex.floor"], ["calex.aligned"]),
+        ({"name": "sequential"}, ["sequential.strength", "sequential.radius"], ["sequential.batch_norm", "start"]),
+        ({"name": "sequential", "sequential": {"protection": "frozen"}}, ["sequential.batch_norm", "start"], []),
+        (
+            {"name": "sequential", "sequential": {"protection": "ewc"}},
+            ["sequential.radius", "sequential.temperature"],
+            ["sequential.strength", "sequential.fisher_samples"],
+        ),
+        ({"name": "mixed"}, ["training.momentum"], ["training.lr", "gradients"]),
+        ({"name": "mixed", "training": {"optimizer": "sgd"}}, [], ["training.momentum"]),
+    ],
+)
+def test_a_setting_matters_only_where_something_reads_it(settings, idle, working):
+    made = RegimeSettings.model_validate(settings)
+    for key in idle:
+        assert not matters(made, key)
+    assert all(matters(made, key) for key in working)
+
+
+def test_what_a_regime_cannot_have_gives_way_to_its_own():
+    final = RegimeSettings(name="disjoint", target="final", start="initial")
+    assert regime_problem(final) is not None
+    made = possible(final)
+    assert (made.target, made.start) == (None, None)
+    assert regime_problem(made) is None
+    joint = RegimeSettings(name="joint", target="final", start="trained")
+    assert possible(joint) == joint
