@@ -27,7 +27,7 @@ from aebnas.resources import resource_folder
 from aebnas.settings import Settings, parse_settings, read_yaml
 from aebnas.training.accelerator import CHOICES
 from aebnas.training.objective import WEIGHTINGS
-from aebnas.training.regimes import REGIMES, regime_problem
+from aebnas.training.regimes import REGIMES, possible, regime_problem
 from aebnas.training.settings import BackboneFitSettings, RegimeSettings
 
 SAMPLERS = ("nsga2", "tpe", "nsga3", "gp", "random")
@@ -202,10 +202,14 @@ class Experiment(Settings):
         return self
 
     def _check_gene(self, key: str, value: Option) -> None:
+        """Refuse a value that no network could have, whichever regime it chooses."""
+        regimes = [str(name) for name in self.search.genes.get("regime.name", (self.regime.name,))]
         try:
-            self.override({"search.genes": {}, key: value})
+            made = [self.choose({"regime.name": name, key: value}).regime for name in regimes]
         except ExperimentError as error:
             raise ValueError(f"search.genes.{key}: {str(error).removeprefix('the options: ')}") from None
+        if key in ("regime.target", "regime.start") and all(getattr(regime, key[7:]) != value for regime in made):
+            raise ValueError(f"search.genes.{key}: {value} is nothing that {', '.join(regimes)} can have")
 
     @model_validator(mode="before")
     @classmethod
@@ -266,10 +270,12 @@ class Experiment(Settings):
 
     def override(self, options: Mapping[str, Any]) -> Experiment:
         """Return a copy with the keys of ``options`` (dotted, ``search.trials``) set, None ones left alone."""
+        given = {key: value for key, value in options.items() if value is not None}
+        return parse_settings(Experiment, self._with(given), source="the options", error=ExperimentError)
+
+    def _with(self, options: Mapping[str, Any]) -> dict[str, Any]:
         values = self.model_dump()
         for key, value in options.items():
-            if value is None:
-                continue
             *path, last = key.split(".")
             block = values
             for part in path:
@@ -278,13 +284,20 @@ class Experiment(Settings):
                     block[part] = {}
                 block = block[part]
             block[last] = value
-        values |= {"model": self.model, "datasets": self.datasets}
-        return parse_settings(Experiment, values, source="the options", error=ExperimentError)
+        return values | {"model": self.model, "datasets": self.datasets}
 
     def of_network(self, spec: NetworkSpec) -> Experiment:
         """Return a copy with the settings that ``spec`` chooses for itself."""
         own = {"regime.name": spec.regime, "confidence": spec.confidence, "cascade": spec.cascade}
-        return self.override({"search.genes": {}, **own, **dict(spec.options)})
+        return self.choose({**own, **dict(spec.options)})
+
+    def choose(self, options: Mapping[str, Option]) -> Experiment:
+        """Return a copy with ``options``, and with the regime's own target and start where it cannot have these."""
+        values = self._with({"search.genes": {}, **options})
+        regime = parse_settings(RegimeSettings, values["regime"], source="the options", error=ExperimentError)
+        if regime.name in REGIMES:
+            values["regime"] = possible(regime).model_dump()
+        return parse_settings(Experiment, values, source="the options", error=ExperimentError)
 
     def to_yaml(self) -> str:
         """Return the file that :meth:`from_yaml` reads, every default written out."""

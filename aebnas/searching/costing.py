@@ -157,26 +157,32 @@ def check_known(experiment: Experiment, limits: CostLimits, model: CostModel, pr
             raise ExperimentError(f"device {profile.name!r} does not tell {name}: {fixes[name]}")
 
 
-def story(models: Mapping[str, CostModel], target: Device | None) -> Sequence[str]:
+def story(models: CostModels, target: Device | None) -> Sequence[str]:
     """Return what a user should know of the latencies before they are used, a sentence each."""
     if target is None:
         return []
     lines = [
-        f"predicted latency ({precision}) is within {100 * overhead.relative_half:.1f} % for nine of ten networks, "
+        f"predicted latency ({name}) is within {100 * overhead.relative_half:.1f} % for nine of ten networks, "
         f"fitted on {overhead.paths} measured graphs"
-        for precision, overhead in ((precision, model.overhead) for precision, model in models.items())
+        for name, overhead in _overheads(models).items()
         if overhead.paths
     ]
     noise = target.noise_pct
     return lines if noise is None else [f"this machine varies by {noise:.1f} %", *lines]
 
 
-def latency_summary(models: Mapping[str, CostModel], target: Device | None) -> dict[str, Any] | None:
+def latency_summary(models: CostModels, target: Device | None) -> dict[str, Any] | None:
     """Return how latency was measured and predicted, for the summary of the run; None where it was not."""
     if target is None:
         return None
-    overheads = {precision: asdict(model.overhead) for precision, model in models.items()}
+    overheads = {name: asdict(overhead) for name, overhead in _overheads(models).items()}
     return {"noise_pct": target.noise_pct, "overhead": overheads}
+
+
+def _overheads(models: CostModels) -> dict[str, Overhead]:
+    """Return the overheads by precision, and where there are several confidences by both."""
+    several = len({kind.confidence for kind in models}) > 1
+    return {", ".join(kind) if several else kind.precision: model.overhead for kind, model in models.items()}
 
 
 def _read_overhead(path: Path) -> Overhead | None:

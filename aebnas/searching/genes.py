@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from aebnas.experiment import Experiment
-from aebnas.spaces.network_genes import NetworkGenes
-from aebnas.training.regimes import REGIMES
+from aebnas.spaces.network_genes import REGIME, NetworkGenes, Options
+from aebnas.training.regimes import matters
 
 
 def network_genes(experiment: Experiment, precisions: Sequence[str]) -> NetworkGenes:
@@ -21,11 +22,20 @@ def network_genes(experiment: Experiment, precisions: Sequence[str]) -> NetworkG
         experiment.cascade,
         tuple(precisions),
         experiment.search.genes,
-        matters,
+        partial(effective, experiment),
     )
 
 
-def matters(regime: str, key: str) -> bool:
-    """Tell whether the setting ``key`` of an experiment has an effect on a network trained under ``regime``."""
-    block, _, rest = key.partition(".")
-    return block != "regime" or rest.startswith("training.") or rest in REGIMES[regime].uses
+def effective(experiment: Experiment, regime: str, options: Options) -> Options:
+    """Return those of ``options`` (dotted keys of ``experiment``) that change how a network is trained or decides.
+
+    A key that nothing reads under the regime and the other options is dropped, and so is the target or the start that
+    the regime cannot have: it then has its own.
+    """
+    settings = experiment.choose({REGIME: regime, **options}).regime
+    inside = settings.model_dump()
+    return {
+        key: value
+        for key, value in options.items()
+        if not key.startswith("regime.") or (matters(settings, key[7:]) and inside.get(key[7:], value) is not None)
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from aebnas.branches.spec import FP32
-from aebnas.costs.model import CostModel
 from aebnas.devices.device import Device
 from aebnas.devices.profile import HardwareProfile, load_profile
 from aebnas.devices.store import LatencyStore, user_folder
@@ -25,6 +24,7 @@ from aebnas.run import Run, cost_column
 from aebnas.run_folder import RunFolder
 from aebnas.searching.choice import CostLimits
 from aebnas.searching.costing import (
+    CostModels,
     Kind,
     by_precision,
     check_cascade,
@@ -124,7 +124,7 @@ class _Search:
         models = cost_models(experiment, prepared, folder, genome, self.target, progress)
         costs = by_precision(models, experiment.confidence)
         check_known(experiment, self.limits, costs[FP32], self.profile)
-        self._say(costs)
+        self._say(models)
         evaluator = Evaluator(
             experiment,
             prepared,
@@ -155,7 +155,7 @@ class _Search:
             "hypervolume": archive.hypervolume(),
             "cost": archive.cost,
             "missed_macs": costs[FP32].missed_macs,
-            "latency": latency_summary(costs, self.target),
+            "latency": latency_summary(models, self.target),
             "seconds": {
                 "data and backbone": prepared_s,
                 "trials": searched_s,
@@ -165,14 +165,14 @@ class _Search:
         write_json(folder.summary_file, summary)
         Run.write_front(folder, rows)
 
-    def _say(self, costs: Mapping[str, CostModel]) -> None:
-        missed = costs[FP32].missed_macs
+    def _say(self, models: CostModels) -> None:
+        missed = by_precision(models, self.experiment.confidence)[FP32].missed_macs
         if missed:
             self.progress.say(
                 f"note: thop misses {missed:,} MACs of functional operations in this backbone; "
                 "they are in no MACs figure below"
             )
-        for line in story(costs, self.target):
+        for line in story(models, self.target):
             self.progress.say(line)
 
     def _verified(self, archive: Archive, evaluator: Evaluator, prepared: Prepared) -> list[Row]:

@@ -22,14 +22,17 @@ MOST_TRUNCATED = 4
 def retrain_truncated(archive: Archive, evaluator: Evaluator, progress: Progress) -> None:
     """Train the best truncated networks with the full budget, as the finalists that they stand beside.
 
-    Only where the backbone is frozen: there a branch is the same network whoever else it stands with. Where the
-    backbone moves, a truncated network is part of the network that it was trained with.
+    Only where the backbone is frozen: there a branch can be trained alone, which is what a static network would be,
+    also where branches were trained with regard to those before them. Where the backbone moves, a truncated network is
+    part of the network that it was trained with.
     """
     found: dict[NetworkSpec, StaticPoint] = {}
     for evaluation in archive.evaluations.values():
         if "network" not in evaluation.weights:
             for branch, static in zip(evaluation.spec.branches, evaluation.truncated, strict=False):
-                found[replace(evaluation.spec, branches=(branch,), cascade=NO_CASCADE)] = static
+                alone = replace(evaluation.spec, branches=(branch,), cascade=NO_CASCADE)
+                if alone not in found or found[alone].accuracy < static.accuracy:
+                    found[alone] = static
     specs = list(found)
     networks = [specs[i] for i in _best(list(found.values()), archive)]
     with progress.stage("retraining truncated networks", sum(evaluator.work(spec) for spec in networks)) as stage:

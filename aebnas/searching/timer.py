@@ -171,10 +171,14 @@ def _thresholds(network: TrialNetwork, images: Tensor, export: Callable[[Block],
 def _enough(sure: Floats, share: float) -> float:
     """Return the threshold that the confidences ``sure`` reach by about ``share``.
 
-    Many may be equal, as patience is at the first exit: then it is all of them or none, whichever is nearer.
+    Some leave and some go on, however many are equal. Where all are, as patience is at the first exit, none leaves: all
+    leaving would say nothing of what exits cost that are passed.
     """
-    at = np.quantile(sure, 1 - share).astype(np.float32)
-    return float(min((at, np.nextafter(at, np.float32(2))), key=lambda bar: abs(float((sure >= bar).mean()) - share)))
+    above_lowest = np.unique(sure)[1:]
+    if not len(above_lowest):
+        return _GO_ON
+    shares = (sure[None] >= above_lowest[:, None]).mean(axis=1)
+    return float(above_lowest[np.abs(shares - share).argmin()])
 
 
 def _run(block: onnx.ModelProto, inputs: Mapping[str, Floats]) -> dict[str, Floats]:

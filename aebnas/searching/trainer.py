@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from aebnas.store import load_state, state_of
 from aebnas.training.candidates import TrainedBranch, train_branch, train_network
 from aebnas.training.features import FeatureStore
 from aebnas.training.fit import logits_of
-from aebnas.training.regimes import REGIMES, Regime
+from aebnas.training.regimes import REGIMES, Regime, matters
 from aebnas.training.settings import FitSettings
 
 
@@ -108,7 +108,8 @@ class Trainer:
     def context(self, spec: NetworkSpec, budget: Budget) -> str:
         """Return all that training ``spec`` depends on beside its branches, as text."""
         own, regime = self.settings(spec).regime, _regime(spec)
-        values = _used(own.model_dump(mode="json"), regime.uses)
+        plain = own.model_dump(mode="json", exclude={"training", "final_epochs", "train_samples"})
+        values = {key: value for key, value in _flat(plain) if matters(own, key)}
         values |= {"target": regime.target(own), "start": regime.starts(own)}
         values |= {"training": self._training(spec, budget).model_dump(mode="json")}
         values |= {"samples": self._samples(spec, budget), "budget": budget}
@@ -212,16 +213,13 @@ def _regime(spec: NetworkSpec) -> Regime:
     return REGIMES[spec.regime]
 
 
-def _used(settings: Mapping[str, Any], uses: frozenset[str], prefix: str = "") -> dict[str, Any]:
-    """Return the settings that ``uses`` names, by their dotted keys."""
-    found: dict[str, Any] = {}
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield settings and those of their blocks by dotted keys."""
     for name, value in settings.items():
-        key = f"{prefix}{name}"
         if isinstance(value, Mapping):
-            found |= _used(value, uses, f"{key}.")
-        elif key in uses:
-            found[key] = value
-    return found
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def _in_order(spec: NetworkSpec) -> bool:

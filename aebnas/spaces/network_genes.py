@@ -13,8 +13,11 @@ PRECISION = "precision"
 REGIME, CONFIDENCE, CASCADE = "regime.name", "confidence", "cascade"
 
 
-def _always(regime: str, key: str) -> bool:
-    return True
+Options = Mapping[str, Option]
+
+
+def _all(regime: str, options: Options) -> Options:
+    return options
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class NetworkGenes:
         regime: Where no gene chooses another; as for ``confidence`` and ``cascade``.
         precisions: Those that a network may have; several of them are a gene.
         choices: Dotted key of the experiment -> the values that the search may choose.
-        matters: Tells whether a key has an effect under a regime; where it has none, its gene is dropped.
+        effective: A regime and what is chosen beside it -> what of that has an effect; the rest is dropped.
     """
 
     regime: str
@@ -33,7 +36,7 @@ class NetworkGenes:
     cascade: str = NO_CASCADE
     precisions: tuple[str, ...] = (FP32,)
     choices: Mapping[str, Sequence[Option]] = field(default_factory=dict)
-    matters: Callable[[str, str], bool] = _always
+    effective: Callable[[str, Options], Options] = _all
 
     @property
     def genes(self) -> dict[str, tuple[str, ...]]:
@@ -63,7 +66,7 @@ class NetworkGenes:
         precision = values.get(PRECISION, self.precisions[0])
         if cascade != NO_CASCADE and FP32 in self.precisions:
             precision = FP32  # a cascade runs in no other
-        options = tuple((key, value) for key, value in chosen.items() if self.matters(regime, key))
+        options = tuple(self.effective(regime, chosen).items())
         return NetworkSpec(tuple(branches), regime, confidence, precision, cascade, options)
 
     def variations(self) -> list[dict[str, str]]:

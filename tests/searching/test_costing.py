@@ -57,9 +57,8 @@ def test_what_was_fitted_is_kept_and_found_again(prepared, toy_experiment, genom
         overhead = made[FP32].overhead
         assert overhead.paths > 10
         assert overhead.spread > 0
-        models = by_precision(made, "max-probability")
-        assert latency_summary(models, device)["overhead"]["fp32"]["scale"] == overhead.scale
-        lines = story(models, device)
+        assert latency_summary(made, device)["overhead"]["fp32"]["scale"] == overhead.scale
+        lines = story(made, device)
         path = folder.latency / "overhead-fp32-max-probability.json"
         changed = json.loads(path.read_text()) | {"scale": 1.5}
         path.write_text(json.dumps(changed))
@@ -77,7 +76,7 @@ def test_without_a_device_there_is_nothing_to_fit_or_to_say(prepared, toy_experi
     made = cost_models(toy_experiment(), prepared, folder, genome, None, Progress())
     assert made[FP32].names == ("macs", "model_mib")
     assert not folder.latency.exists()
-    assert story(by_precision(made, "max-probability"), None) == []
+    assert story(made, None) == []
     assert latency_summary(made, None) is None
 
 

@@ -9,7 +9,7 @@ from aebnas.branches.spec import NetworkSpec
 from aebnas.errors import ExperimentError
 from aebnas.export.session import EarlyExitSession
 from aebnas.run import Run
-from aebnas.searching.genes import matters
+from aebnas.searching.genes import effective
 from aebnas.searching.search import search
 
 GENES = {
@@ -45,10 +45,36 @@ def test_every_value_of_every_gene_is_tried(chosen):
 def test_a_weighting_is_kept_only_where_it_has_an_effect(chosen):
     for spec in specs(chosen):
         assert ("regime.weighting" in dict(spec.options)) == (spec.regime == "mixed")
-    assert matters("mixed", "regime.weighting")
-    assert not matters("disjoint", "regime.weighting")
-    assert matters("disjoint", "regime.training.lr")
-    assert matters("disjoint", "confidence")
+
+
+def test_what_has_no_effect_beside_the_other_choices_is_dropped(toy_experiment):
+    experiment = toy_experiment(regime__name="joint", regime__start="initial")
+    options = {
+        "regime.target": "final",
+        "regime.temperature": 2.0,
+        "regime.start": "initial",
+        "thresholds": "per-class",
+    }
+    assert effective(experiment, "joint", options) == options
+    # A frozen backbone starts trained and teaches nothing that it has learnt meanwhile: with labels, no temperature.
+    assert effective(experiment, "disjoint", options) == {"thresholds": "per-class"}
+    assert effective(experiment, "disjoint", {"regime.training.lr": 0.5}) == {"regime.training.lr": 0.5}
+    assert effective(experiment, "disjoint", {"regime.training.momentum": 0.5}) == {}
+    taught = {"regime.target": "backbone", "regime.temperature": 2.0}
+    assert effective(experiment, "disjoint", taught) == taught
+
+
+def test_values_that_do_not_go_together_end_no_search(toy_experiment, tmp_path):
+    genes = {
+        "regime.name": ["joint", "disjoint"],
+        "regime.target": ["final", "backbone"],
+        "regime.start": ["initial", "trained"],
+    }
+    experiment = toy_experiment(search__genes=genes, regime__name="joint", regime__start="initial", search__trials=8)
+    run = search(experiment, run_dir=tmp_path / "run")
+    found = specs(run)
+    assert {(spec.regime, dict(spec.options).get("regime.start")) for spec in found} >= {("disjoint", None)}
+    assert run.summary()["failed"] == 0
 
 
 def test_rows_say_what_was_chosen_and_exports_do_it(chosen, prepared):
@@ -101,6 +127,7 @@ def test_a_gene_that_no_network_could_have_is_refused(toy_experiment):
         ({"search.trials": [3, 4]}, "search.trials"),
         ({"regime.final_epochs": [1, 2]}, "regime.final_epochs"),
         ({"regime.training.lr": [-1.0]}, "regime.training.lr"),
+        ({"regime.target": ["final"]}, "nothing that disjoint can have"),
     ):
         with pytest.raises(ExperimentError, match=key):
             toy_experiment(search__genes=genes)

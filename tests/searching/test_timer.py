@@ -154,9 +154,23 @@ def test_the_share_that_is_wanted_leaves_behind_other_exits_too(name, cascade):
     np.testing.assert_allclose(shares, [0.5, 0.25, 0.125, 0.125], atol=0.03)
 
 
-@pytest.mark.parametrize(("leaving", "at_first"), [(0.3, 0.0), (0.85, 1.0)])
-def test_where_all_are_equally_sure_all_or_none_leave(leaving, at_first):
+@pytest.mark.parametrize("leaving", [0.3, 0.85])
+def test_where_all_are_equally_sure_none_leaves(leaving):
     _, timer = timer_of("patience", torch.randn(30, 4, 2, 2))
     shares = timer.mixed({"network": replace(early_exit_network(), leaving=leaving)})["network"].exit_shares
-    assert shares[0] == at_first
+    assert shares[0] == 0.0
     assert sum(shares) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("sure", "share", "leave"),
+    [
+        ([0.1, 0.1, 0.1], 0.9, 0.0),
+        ([0.1, 0.2, 0.2, 0.2], 0.3, 0.75),
+        ([0.1, 0.1, 0.1, 0.2], 0.9, 0.25),
+        ([0.1, 0.2, 0.3, 0.4], 0.5, 0.5),
+    ],
+)
+def test_some_leave_and_some_go_on_unless_all_are_equal(sure, share, leave):
+    confidences = np.array(sure, dtype=np.float32)
+    assert (confidences >= module._enough(confidences, share)).mean() == leave

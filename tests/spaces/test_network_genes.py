@@ -16,12 +16,12 @@ CHOICES = {
 }
 
 
-def only_gated_gates(regime: str, key: str) -> bool:
-    return not key.startswith("regime.gate") or regime == "gated"
+def only_gated_gates(regime, options):
+    return {key: value for key, value in options.items() if not key.startswith("regime.gate") or regime == "gated"}
 
 
 def genes(**changes) -> NetworkGenes:
-    values = {"regime": "disjoint", "confidence": "margin", "choices": CHOICES, "matters": only_gated_gates} | changes
+    values = {"regime": "disjoint", "confidence": "margin", "choices": CHOICES, "effective": only_gated_gates} | changes
     return NetworkGenes(**values)
 
 
