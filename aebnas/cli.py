@@ -7,13 +7,14 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from aebnas.cli_compare import compare
 from aebnas.cli_device import device_app
 from aebnas.cli_diagnose import diagnose
+from aebnas.cli_list import list_names
 from aebnas.console import err, out
 from aebnas.errors import AebnasError, InputError
 
@@ -234,43 +235,7 @@ def report(run_dir: RunDir) -> None:
     out.print(str(write_report(Run(run_dir), run_dir / "report.html")), soft_wrap=True)
 
 
-def _kinds() -> dict[str, Any]:
-    from aebnas.backbones.build import BACKBONES
-    from aebnas.branches.heads import HEADS
-    from aebnas.branches.layers import LAYERS
-    from aebnas.costs.kinds import COSTS
-    from aebnas.data.load import DATASETS
-    from aebnas.exits.confidence import CONFIDENCES
-    from aebnas.spaces.definition import space_names
-    from aebnas.training.objective import WEIGHTINGS
-    from aebnas.training.regimes import REGIMES
-
-    return {
-        "regimes": REGIMES,
-        "weightings": WEIGHTINGS,
-        "confidences": CONFIDENCES,
-        "layers": LAYERS,
-        "heads": HEADS,
-        "backbones": BACKBONES,
-        "datasets": DATASETS,
-        "spaces": space_names(),
-        "costs": COSTS,
-    }
-
-
-@app.command("list")
-def list_names(
-    kind: Annotated[
-        Literal["regimes", "weightings", "confidences", "layers", "heads", "backbones", "datasets", "spaces", "costs"],
-        typer.Argument(help="What to list."),
-    ],
-) -> None:
-    """List what an experiment file or a search space may name, one per line.
-
-    Example: [bold]aebnas list layers[/bold]
-    """
-    for name in _kinds()[kind]:
-        sys.stdout.write(f"{name}\n")
+app.command("list")(list_names)
 
 
 def main(arguments: list[str] | None = None) -> int:

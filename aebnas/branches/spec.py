@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from aebnas.errors import BranchError
@@ -136,11 +136,6 @@ class NetworkSpec:
         defaults = [("precision", FP32), ("cascade", NO_CASCADE), ("options", {})]
         values = {name: value for name, value in self.to_json().items() if (name, value) not in defaults}
         return digest(canonical_json(values))
-
-    @property
-    def trained_key(self) -> str:
-        """A hash of what decides the weights: equal for networks that differ in precision only."""
-        return replace(self, precision=FP32).key
 
 
 def _whole(value: Option) -> Option:

@@ -96,10 +96,14 @@ def test_a_network_from_before_precisions_is_one_in_fp32():
     assert NETWORK.precision == "fp32"
 
 
-def test_networks_that_differ_in_precision_only_are_trained_as_one():
-    small = dataclasses.replace(NETWORK, precision="int8")
-    assert small.trained_key == NETWORK.trained_key == NETWORK.key
-    assert dataclasses.replace(small, regime="disjoint").trained_key != small.trained_key
+def test_a_cascade_and_own_settings_make_another_network_and_come_back_from_json():
+    other = dataclasses.replace(NETWORK, cascade="both", options=(("regime.training.lr", 0.5), ("a", 2.0)))
+    assert other.key != NETWORK.key
+    assert NetworkSpec.from_json(other.to_json()) == other
+    assert other.options == (("a", 2), ("regime.training.lr", 0.5))
+    assert dataclasses.replace(NETWORK, options=other.options[::-1]) == dataclasses.replace(
+        NETWORK, options=other.options
+    )
 
 
 @pytest.mark.parametrize("spec", [CONV, BRANCH, NETWORK])
