@@ -17,7 +17,7 @@ from aebnas.errors import BranchError, InputError
 from aebnas.exits.bars import bars
 from aebnas.exits.confidence import build_confidence
 from aebnas.exits.decision import Decider
-from aebnas.exits.policy import Policy, Threshold
+from aebnas.exits.policy import Policy, behind_a_gap, check_classes
 from aebnas.registry import unknown_name
 
 
@@ -86,9 +86,10 @@ class EarlyExitNetwork(nn.Module):
             InputError: of a cascaded network, a branch is on that hears one which is off.
         """
         on = [i for i in range(len(self.points)) if mask is None or mask[i]]
-        if self.cascade != "none" and on != list(range(len(on))):
+        deaf = None if mask is None or self.cascade == "none" else behind_a_gap(mask)
+        if deaf is not None:
             raise InputError(
-                f"branch {on[-1]} of a cascaded network hears the branch before it, which is off: switch off only the "
+                f"branch {deaf} of a cascaded network hears the branch before it, which is off: switch off only the "
                 "last branches"
             )
         # Attach point p lies at the end of segment p.
@@ -113,9 +114,14 @@ class EarlyExitNetwork(nn.Module):
                 f"the policy has {len(policy.thresholds)} thresholds for {len(self.branches)} branches: "
                 "give one per branch, None for those that are off"
             )
+        check_classes(policy.thresholds, self.backbone.num_classes)
         decider = Decider(build_confidence(policy.confidence))
         segments, branches = self.parts([threshold is not None for threshold in policy.thresholds])
-        on = [(i, self._bars(threshold)) for i, threshold in enumerate(policy.thresholds) if threshold is not None]
+        on = [
+            (i, torch.from_numpy(bars(threshold)))
+            for i, threshold in enumerate(policy.thresholds)
+            if threshold is not None
+        ]
         labels = torch.empty(len(images), dtype=torch.int64, device=images.device)
         exits = torch.full_like(labels, len(self.branches))
         confidence = torch.empty(len(images), device=images.device)
@@ -135,14 +141,3 @@ class EarlyExitNetwork(nn.Module):
                 return Prediction(labels, exits, confidence)
         labels[rows], confidence[rows], *_ = decider(segments[-1](here), state)
         return Prediction(labels, exits, confidence)
-
-    def _bars(self, threshold: Threshold) -> Tensor:
-        """Return the threshold of a branch that is on, one number () or one per predicted class (C,)."""
-        assert threshold is not None
-        classes = self.backbone.num_classes
-        if isinstance(threshold, tuple) and len(threshold) != classes:
-            raise InputError(
-                f"the policy has thresholds for {len(threshold)} classes, this network tells {classes}: give one per "
-                "class, None for those that never leave"
-            )
-        return torch.from_numpy(bars(threshold))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from aebnas.branches.build import Branch
 from aebnas.branches.spec import FP32, NO_CASCADE, BranchSpec
 from aebnas.costs.kinds import KINDS
 from aebnas.devices.profile import HardwareProfile
-from aebnas.exits.policy import Policy, Threshold, Thresholds
+from aebnas.exits.policy import Policy, Thresholds, lets_all_leave, thresholds_from_json
 from aebnas.export.deployed import Chain, DeployedNetwork
 from aebnas.export.graphs import join
 from aebnas.export.package import Part, export_network
@@ -162,11 +162,11 @@ def _executed(
 
     At a threshold of 0 everything leaves: that branch is the end, and what lies behind it is left away.
     """
-    thresholds = () if row["static"] else _thresholds(row["thresholds"])
+    thresholds = () if row["static"] else thresholds_from_json(row["thresholds"])
     on = [number for number, threshold in enumerate(thresholds) if threshold is not None]
     last = row.get("cut")
     for place, number in enumerate(on):
-        if _lets_all_leave(thresholds[number]):
+        if lets_all_leave(thresholds[number]):
             last, on = number, on[:place]
             break
     kept = [*on, *([] if last is None else [last])]
@@ -176,16 +176,6 @@ def _executed(
     if last is not None:
         segments = [*segments[:-2], _in_a_row(segments[-2], branches.pop())]
     return segments, branches, tuple(thresholds[number] for number in on), kept
-
-
-def _thresholds(values: Iterable[Any]) -> Thresholds:
-    """Return thresholds as a row has them, which may have come from JSON."""
-    return tuple(tuple(value) if isinstance(value, list) else value for value in values)
-
-
-def _lets_all_leave(threshold: Threshold) -> bool:
-    wanted = threshold if isinstance(threshold, tuple) else (threshold,)
-    return all(one is not None and one <= 0 for one in wanted)
 
 
 def _in_a_row(first: Part, second: Part) -> Part:

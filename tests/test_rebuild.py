@@ -80,6 +80,9 @@ def test_a_row_of_cascaded_branches_becomes_the_network_that_was_trained(row, pr
     [
         ([0.3, 0.35], 3),
         ([0.3, None], 2),
+        # Nobody leaves at the first, which the second hears.
+        ([2.0, 0.35], 3),
+        ([[None] * 4, [0.3, None, 0.3, 0.3]], 3),
         ([[0.3, None, 0.28, 0.0], [None, 0.3, 0.3, 0.3]], 3),
         # Everything leaves at the last that is on: it is the end, and still hears the one before.
         ([0.3, 0.0], 2),

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from aebnas.comparing.pricing import Prices
@@ -14,14 +13,13 @@ from aebnas.comparing.results import Point
 from aebnas.exits.answers import Answers
 from aebnas.exits.confidence import build_confidence
 from aebnas.exits.costs import Mask
-from aebnas.exits.decision import answers_of, decide
+from aebnas.exits.decision import answers_of, decide, label_probabilities
 from aebnas.exits.diagnostics import network_diagnostics
-from aebnas.exits.policy import Thresholds
+from aebnas.exits.policy import NEVER, Thresholds
 from aebnas.exits.tuning import evaluate_answers, tune_answers
 from aebnas.experiment import Experiment
 
-# Confidences lie in [0, 1].
-_ALL_LEAVE, _NONE_LEAVES = 0.0, 2.0
+_ALL_LEAVE = 0.0
 
 
 @dataclass(frozen=True)
@@ -58,9 +56,7 @@ def exit_accuracies(said: Said, experiment: Experiment) -> tuple[float, ...]:
 def diagnose(said: Said, experiment: Experiment) -> Mapping[str, float | None]:
     """Return means over the early exits, all of them on: EEFP, ECE, AUROC of being right and excess AURC."""
     labels, confidences = decide(build_confidence(experiment.confidence), said.logits)
-    likely = torch.stack(
-        [z.float().softmax(1).gather(1, y[:, None])[:, 0] for z, y in zip(said.logits, labels, strict=True)]
-    )
+    likely = label_probabilities(said.logits, labels)
     # Where a policy lets samples leave does not matter for these four.
     last = np.full(len(said.truth), len(said.logits) - 1)
     found = network_diagnostics(labels.numpy(), confidences[:-1].numpy(), likely[:-1].numpy(), said.truth.numpy(), last)
@@ -76,7 +72,7 @@ def _leading(answers: Answers) -> list[Mask]:
 def _all_at(mask: Mask) -> Thresholds:
     """Return the policy by which all leave at the last branch of ``mask``: none at those before it."""
     last = max(place for place, on in enumerate(mask) if on)
-    return tuple((_ALL_LEAVE if place == last else _NONE_LEAVES) if on else None for place, on in enumerate(mask))
+    return tuple((_ALL_LEAVE if place == last else NEVER) if on else None for place, on in enumerate(mask))
 
 
 def _point(thresholds: Thresholds, known: Sequence[Answers], prices: Prices) -> Point:

@@ -14,7 +14,7 @@ from torch import Tensor
 from aebnas.errors import InputError
 from aebnas.exits.confidence import build_confidence
 from aebnas.exits.costs import Mask
-from aebnas.exits.decision import decide
+from aebnas.exits.decision import decide, label_probabilities
 from aebnas.exits.diagnostics import Outcomes, reachable_exits
 from aebnas.exits.policy import Policy, Thresholds
 
@@ -100,8 +100,8 @@ class Subject:
         labels, confidences = labels[:count], confidences[:count]
         thresholds = tuple(self.policy.thresholds[exit_] for exit_ in self.exits[:-1])
         exits = Policy(confidence, thresholds).leave_at(confidences[:-1], labels[:-1])
-        own = _probabilities([said.logits[exit_] for exit_ in self.exits], labels)
-        return Outcomes(labels, confidences, own, said.truth.numpy(), exits)
+        own = label_probabilities([said.logits[exit_] for exit_ in self.exits], torch.from_numpy(labels))
+        return Outcomes(labels, confidences, own.numpy(), said.truth.numpy(), exits)
 
 
 def require_exits(thresholds: Thresholds, what: str, fix: str) -> None:
@@ -112,13 +112,3 @@ def require_exits(thresholds: Thresholds, what: str, fix: str) -> None:
     """
     if len(reachable_exits(thresholds)) < 2:
         raise InputError(f"{what} has no early exit, so there is nothing to diagnose: {fix}")
-
-
-def _probabilities(logits: Sequence[Tensor], labels: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return the softmax probability that each exit's own logits give the predicted class, (E, N)."""
-    chosen = torch.from_numpy(labels)
-    found = [
-        torch.softmax(z.float(), 1).gather(1, label[:, None])[:, 0] for z, label in zip(logits, chosen, strict=True)
-    ]
-    probabilities: NDArray[np.float32] = torch.stack(found).numpy()
-    return probabilities

@@ -24,7 +24,8 @@ class Answers:
         truth: The right label of each sample, (N,) int64.
         branches: Number K of branches.
         say: Mask over the branches (True = on) -> confidences (on, N) float32 and labels (on+1, N) int64 along the
-            exits that are on, the final exit last; it is asked once per mask and use, so it may memoise.
+            exits that are on, the final exit last, confidences in [0, 1] or nan; it is asked for the same mask more
+            than once, so it had better memoise what takes long.
         depends: Whether what an exit says depends on which exits before it are on, as with a confidence that carries
             a state from exit to exit.
         prefixes: Whether a branch can only be on when all before it are, as branches that hear their predecessor.

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+Bar = float | tuple[float | None, ...]
+"""Threshold of an exit that is on: a number; or one per predicted class, None = that class never leaves there."""
+
 
 def bars(threshold: float | Sequence[float | None]) -> NDArray[np.float32]:
     """Return the threshold of an exit that is on: float32 (), or (C,) where it has one per predicted class.

@@ -17,6 +17,22 @@ Rows = NDArray[np.intp]
 MIN_SAMPLES = 30
 
 
+def class_precisions(predicted: NDArray[np.integer[Any]], truth: NDArray[np.integer[Any]], classes: int) -> Floats:
+    """Return how often each predicted class is right, (C,) float64; 1 for a class that is never predicted.
+
+    In float64, as the precisions that are compared with floors made of these: where both are of the same counts, they
+    are equal.
+
+    Args:
+        predicted: Labels (N,), 0 to classes-1.
+        truth: The right labels (N,).
+        classes: Number C of classes.
+    """
+    count = np.bincount(predicted, minlength=classes)
+    right = np.bincount(predicted[predicted == truth], minlength=classes)
+    return np.where(count > 0, right / np.maximum(count, 1), 1.0)
+
+
 def class_thresholds(
     confidence: NDArray[np.floating[Any]],
     predicted: NDArray[np.integer[Any]],
@@ -102,15 +118,16 @@ class ClassRanking:
     def margins(self, precisions: Floats, *, min_samples: int = MIN_SAMPLES) -> Floats:
         """Return the smallest margin m (N,) float64 at which each sample leaves, if all are alive; inf = at none.
 
-        It leaves where the floors are (1 - m) * ``precisions`` (C,), which are above 0; below 0 = better than these.
+        It leaves where the floors are (1 - m) * ``precisions`` (C,); below 0 = better than these. Of a class whose
+        precision is 0, all that can leave do at every margin: -inf.
         """
         found = np.full(self._samples, np.inf)
         if not len(self._rows):
             return found
         same, precision, trusted = _running(self._sure, self._class, self._right, min_samples)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            needed = 1 - precision / precisions[self._class]
-        needed = np.where(trusted & np.isfinite(needed), needed, np.inf)
+        least = precisions[self._class]
+        needed = 1 - np.divide(precision, least, out=np.full(len(least), np.inf), where=least != 0)
+        needed = np.where(trusted & ~np.isnan(needed), needed, np.inf)
         starts = np.flatnonzero(~np.insert(same[:-1], 0, False))
         for start, end in itertools.pairwise([*starts.tolist(), len(same)]):
             own = slice(start, end)

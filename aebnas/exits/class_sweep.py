@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from aebnas.exits.answers import Answers
 from aebnas.exits.candidates import Candidates, Ints, Keep, Scored
-from aebnas.exits.class_precision import ClassRanking, Floats
+from aebnas.exits.class_precision import ClassRanking, Floats, class_precisions
 from aebnas.exits.combining import evenly
 from aebnas.exits.costs import ExitCosts, Mask
 from aebnas.exits.grids import quantile_grid
@@ -27,12 +27,13 @@ def sweep(answers: Answers, costs: ExitCosts, keep: Keep, steps: int) -> Iterato
     never predicts the class. Of each mask, ``steps`` margins are tried that split what leaves evenly, and 0 and 1;
     margins below 0 ask for more than the final exit's precision. At which margins samples leave, at exits that the
     ones before leave all samples to, is known in closed form. A point with an exit where nobody leaves is that of
-    another mask and left out. Our variant of the sweep, after a re-implementation of CalexNet (arXiv 2509.08318).
+    another mask and left out, unless those behind it hear it. Our variant of the sweep, after a re-implementation of
+    CalexNet (arXiv 2509.08318).
     At most 64 masks are swept, evenly by the number of branches that are on, none and all always among them.
     """
     classes = answers.count_classes()
     _, (alone,) = answers.say((False,) * answers.branches)
-    precisions = _precisions(alone, answers.truth, classes)
+    precisions = class_precisions(alone, answers.truth, classes)
     for mask in evenly(answers.masks(), MAX_SWEEPS):
         yield from _Sweep(answers, mask, classes).search(precisions, costs, keep, steps)
 
@@ -44,6 +45,7 @@ class _Sweep:
         self._confidences, self._labels = answers.whole(mask)
         self._correct = self._labels == answers.truth
         self._mask, self._on = mask, np.flatnonzero(mask).tolist()
+        self._heard = answers.depends or answers.prefixes
         self._rankings = [
             ClassRanking(self._confidences[branch], self._labels[branch], answers.truth, classes) for branch in self._on
         ]
@@ -79,14 +81,14 @@ class _Sweep:
 
     def _walk(self, floors: Floats) -> tuple[NDArray[np.int64], list[NDArray[np.float32]]] | None:
         """Return where each sample leaves (N,), and the thresholds (C,) of the exits that are on; None = one has no
-        thresholds."""
+        thresholds, and might as well be off."""
         samples = self._correct.shape[1]
         exits = np.full(samples, len(self._mask), dtype=np.int64)
         alive = np.ones(samples, dtype=np.bool_)
         every = []
         for branch, ranking in zip(self._on, self._rankings, strict=True):
             bars = ranking.thresholds(floors, alive)
-            if not np.isfinite(bars).any():
+            if not self._heard and not np.isfinite(bars).any():
                 return None
             leaves = alive & (self._confidences[branch] >= bars[self._labels[branch]])
             exits[leaves] = branch
@@ -99,9 +101,3 @@ class _Sweep:
         for branch, one in zip(self._on, bars, strict=True):
             every[branch] = tuple(bar if np.isfinite(bar) else None for bar in one.tolist())
         return tuple(every)
-
-
-def _precisions(labels: NDArray[np.int64], truth: NDArray[np.int64], classes: int) -> Floats:
-    predicted = np.bincount(labels, minlength=classes)
-    right = np.bincount(labels[labels == truth], minlength=classes)
-    return np.where(predicted > 0, right / np.maximum(predicted, 1), 1.0)

@@ -15,7 +15,7 @@ from aebnas.exits.costs import ExitCosts, Mask
 from aebnas.exits.descent import CoordinateDescent
 from aebnas.exits.grids import Grid, checked_grids, quantile_grid, rank
 from aebnas.exits.histogram import JointHistogram
-from aebnas.exits.policy import Thresholds
+from aebnas.exits.policy import NEVER, Thresholds
 
 # A line search costs one pass over the samples however many values it tries, so it can afford many.
 _LINE_VALUES = 512
@@ -56,19 +56,15 @@ class Combining:
     def search(self, scene: Scene, costs: ExitCosts, keep: Keep) -> Iterator[Scored]:
         """Yield what ``keep`` keeps of the combinations of one scene."""
         values = self._values(scene, self.grid)
-        if self._fits(values):
-            yield from _found(JointHistogram(*_ranked(scene, values)).search(costs, keep, scene.mask), values)
-        else:
-            values = self._values(scene, max(self.grid, _LINE_VALUES))
-            yield from _found(CoordinateDescent(*_ranked(scene, values)).search(costs, keep, scene.mask), values)
+        yield from _join(scene, values, costs, keep) if self._fits(values) else self._descend(scene, costs, keep)
 
     def search_answers(self, answers: Answers, costs: ExitCosts, keep: Keep) -> Iterator[Scored]:
         """Yield what ``keep`` keeps of the combinations of all masks that are possible.
 
         Exits that say the same whoever is on, and may all be off, share one search over all masks. Otherwise every
-        mask is a search of its own, in which no branch can be switched off. There, at most 256 masks are looked at,
-        and of those that are too large for a histogram at most 16: evenly by the number of branches that are on, none
-        and all always among them.
+        mask is a search of its own, in which no branch can be switched off, but one that is on may let nobody leave:
+        those behind it hear it all the same. There, at most 256 masks are looked at, and of those that are too large
+        for a histogram at most 16: evenly by the number of branches that are on, none and all always among them.
         """
         if not (answers.depends or answers.prefixes):
             confidences, labels = answers.whole((True,) * answers.branches)
@@ -77,22 +73,26 @@ class Combining:
         large: list[Mask] = []
         for mask in evenly(answers.masks(), MAX_MASKS):
             scene = _scene_of(answers, mask)
-            if self._fits(self._values(scene, self.grid)):
-                yield from self._search_mask(scene, costs, keep)
+            values = self._values(scene, self.grid)
+            if self._fits(values):
+                yield from _join(scene, values, costs, keep)
             else:
                 large.append(mask)
         for mask in evenly(large, MAX_DESCENTS):
-            yield from self._search_mask(_scene_of(answers, mask), costs, keep)
+            yield from self._descend(_scene_of(answers, mask), costs, keep)
 
-    def _search_mask(self, scene: Scene, costs: ExitCosts, keep: Keep) -> Iterator[Scored]:
-        # A branch that is never sure has no threshold, and would be taken for one that is off.
-        if np.isfinite(scene.confidences).any(axis=1).tolist() == list(scene.mask or ()):
-            yield from self.search(scene, costs, keep)
+    def _descend(self, scene: Scene, costs: ExitCosts, keep: Keep) -> Iterator[Scored]:
+        values = self._values(scene, max(self.grid, _LINE_VALUES))
+        yield from _found(CoordinateDescent(*_ranked(scene, values)).search(costs, keep, scene.mask), values)
 
     def _values(self, scene: Scene, size: int) -> list[Grid]:
         if self.grids is not None:
             return checked_grids(self.grids, len(scene.confidences))
-        return [quantile_grid(one, size) for one in scene.confidences]
+        values = [quantile_grid(one, size) for one in scene.confidences]
+        if scene.mask is None:
+            return values
+        # So a branch that is never sure has a threshold too, and is not taken for one that is off.
+        return [np.append(one, np.float32(NEVER)) if on else one for one, on in zip(values, scene.mask, strict=True)]
 
     def _fits(self, values: Sequence[Grid]) -> bool:
         return float(np.prod([len(one) + 1.0 for one in values])) <= self.max_cells
@@ -108,6 +108,10 @@ def evenly(masks: Sequence[Mask], most: int) -> list[Mask]:
 def _scene_of(answers: Answers, mask: Mask) -> Scene:
     confidences, labels = answers.whole(mask)
     return Scene(confidences, labels == answers.truth, mask)
+
+
+def _join(scene: Scene, values: Sequence[Grid], costs: ExitCosts, keep: Keep) -> Iterator[Scored]:
+    yield from _found(JointHistogram(*_ranked(scene, values)).search(costs, keep, scene.mask), values)
 
 
 def _ranked(scene: Scene, values: Sequence[Grid]) -> tuple[Ints, list[int], NDArray[np.bool_]]:

@@ -103,8 +103,8 @@ class OneVsAll(Confidence):
 class Patience(Confidence):
     """How many exits in a row, this one included, predict the same class (PABEE, arXiv 2006.04152), over ``PATIENCE``.
 
-    To leave when k exits in a row agree is a threshold of k / ``PATIENCE``, or of anything down to (k - 1) of them.
-    The state is the last label and the length of its run.
+    To leave when k exits in a row agree is a threshold of anything above (k - 1) / ``PATIENCE`` up to k / ``PATIENCE``;
+    runs longer than ``PATIENCE`` cannot be told apart. The state is the last label and the length of its run.
     """
 
     stateful = True

@@ -60,6 +60,18 @@ def decide(measure: Confidence, logits: Sequence[Tensor], mask: Sequence[bool] |
     return torch.stack(labels), torch.stack(confidences)
 
 
+def label_probabilities(logits: Sequence[Tensor], labels: Tensor) -> Tensor:
+    """Return the softmax probability that each exit's own logits give the class it predicts, (E, N) float32.
+
+    Args:
+        logits: (N, C) of E exits.
+        labels: (E, N), which with a stateful measure need not be where the logits are highest.
+    """
+    return torch.stack(
+        [z.float().softmax(1).gather(1, label[:, None])[:, 0] for z, label in zip(logits, labels, strict=True)]
+    )
+
+
 def answers_of(measure: Confidence, logits: Sequence[Tensor], truth: Tensor, *, prefixes: bool = False) -> Answers:
     """Return what the exits of one network say, in whatever combination they run.
 

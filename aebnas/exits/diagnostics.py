@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aebnas.exits.calibration import calibrated, expected_calibration_error, fit_exponent
-from aebnas.exits.policy import Threshold
+from aebnas.exits.policy import Threshold, lets_all_leave
 from aebnas.exits.ranking import Ranking, auroc_error
 
 Flags = NDArray[np.bool_]
@@ -171,8 +171,7 @@ def reachable_exits(thresholds: Sequence[Threshold]) -> tuple[int, ...]:
         if threshold is None:
             continue
         reached.append(number)
-        wanted = threshold if isinstance(threshold, tuple) else (threshold,)
-        if all(one is not None and one <= 0 for one in wanted):
+        if lets_all_leave(threshold):
             return tuple(reached)
     return (*reached, len(thresholds))
 

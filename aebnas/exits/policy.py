@@ -11,14 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aebnas.errors import InputError
-from aebnas.exits.bars import leaves
+from aebnas.exits.bars import Bar, leaves
 from aebnas.exits.costs import Mask
 
-Threshold = float | tuple[float | None, ...] | None
+Threshold = Bar | None
 """Of one exit: a number; or one per predicted class, None = that class never leaves there; or None = the exit is off
-and not executed."""
+and not executed. An exit where no class ever leaves is on: it is executed, and exits behind it may hear it."""
 
 Thresholds = tuple[Threshold, ...]
+
+# Of an exit that is on where nobody leaves: above all confidences, which lie in [0, 1]; float32 has it exactly.
+NEVER = 2.0
 
 
 @dataclass(frozen=True)
@@ -85,11 +88,39 @@ def mask_of_thresholds(thresholds: Sequence[Threshold]) -> Mask:
     return tuple(threshold is not None for threshold in thresholds)
 
 
+def lets_all_leave(threshold: Threshold) -> bool:
+    """Tell whether every sample leaves at an exit with ``threshold``: one of at most 0, for all classes."""
+    wanted = threshold if isinstance(threshold, tuple) else (threshold,)
+    return all(one is not None and one <= 0 for one in wanted)
+
+
+def behind_a_gap(mask: Sequence[bool]) -> int | None:
+    """Return the first branch that is on although the one before it is off, None where there is none.
+
+    Of branches that hear the one before them, only a ``mask`` without such a branch can run.
+    """
+    return next((branch for branch in range(1, len(mask)) if mask[branch] and not mask[branch - 1]), None)
+
+
+def check_classes(thresholds: Sequence[Threshold], classes: int) -> None:
+    """Refuse class thresholds of a network that tells another number of ``classes``.
+
+    Raises:
+        InputError: an exit has not one threshold per class.
+    """
+    for threshold in thresholds:
+        if isinstance(threshold, tuple) and len(threshold) != classes:
+            raise InputError(
+                f"the policy has thresholds for {len(threshold)} classes, this network tells {classes}: give one per "
+                "class, None for those that never leave"
+            )
+
+
 def round_thresholds(thresholds: Sequence[Threshold]) -> Thresholds:
     """Return ``thresholds`` as Python floats that float32 represents exactly, and tuples of those.
 
     Raises:
-        InputError: one is not finite, or exits have class thresholds of different lengths.
+        InputError: one is not finite in float32, or exits have class thresholds of different lengths.
     """
     lengths = {len(threshold) for threshold in thresholds if isinstance(threshold, tuple)}
     if len(lengths) > 1 or 0 in lengths:
@@ -133,9 +164,18 @@ def _number(entry: object) -> float | None:
 def _rounded(threshold: float | None) -> float | None:
     if threshold is None:
         return None
-    if not math.isfinite(threshold):
-        raise InputError(f"a threshold must be a finite number, or null to switch the exit off, not {threshold}")
-    return float(np.float32(threshold))
+    try:
+        number = float(threshold)
+    except OverflowError:
+        # A whole number that no float holds, and whose digits would fill the screen.
+        number = math.inf if threshold > 0 else -math.inf
+    with np.errstate(over="ignore"):
+        rounded = float(np.float32(number))
+    if not math.isfinite(rounded):
+        raise InputError(
+            f"a threshold must be a number that is finite in float32, or null to switch the exit off, not {number}"
+        )
+    return rounded
 
 
 def _check_labels(labels: NDArray[np.integer[Any]] | None, classes: int) -> None:

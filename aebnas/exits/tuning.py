@@ -16,7 +16,14 @@ from aebnas.exits.combining import Combining, Scene
 from aebnas.exits.costs import MEANS, CostOf, ExitCosts, Reduction
 from aebnas.exits.curve import Curve, OperatingPoint, Target
 from aebnas.exits.dominance import nondominated, thin
-from aebnas.exits.policy import Threshold, Thresholds, leave_at, mask_of_thresholds, round_thresholds
+from aebnas.exits.policy import (
+    Threshold,
+    Thresholds,
+    behind_a_gap,
+    leave_at,
+    mask_of_thresholds,
+    round_thresholds,
+)
 
 __all__ = [
     "CostOf",
@@ -128,7 +135,8 @@ def tune_answers(
     """Return the curve of a network from what its exits say, whichever of them are on.
 
     ``per-exit``: one threshold per branch, as in ``tune``. Where what an exit says depends on which exits before it
-    are on, every mask is searched by itself: ``Combining.search_answers``. ``per-class``: one threshold per branch and
+    are on, or a branch needs those before it, every mask is searched by itself, and a threshold of ``NEVER`` stands for
+    a branch that is on and lets nobody leave: ``Combining.search_answers``. ``per-class``: one threshold per branch and
     predicted class, from a margin of precision that sweeps the curve: ``class_sweep.sweep``; the curve then holds at
     most 200 points and about 200,000 thresholds, but 20 points in any case.
 
@@ -190,7 +198,7 @@ def evaluate_answers(
     if len(rounded) != answers.branches:
         raise ValueError(f"there are {len(rounded)} thresholds for {answers.branches} branches: give one per branch")
     mask = mask_of_thresholds(rounded)
-    if answers.prefixes and sum(mask) != [*mask, False].index(False):
+    if answers.prefixes and behind_a_gap(mask) is not None:
         raise InputError("a branch of a cascade is on behind one that is off: give each branch before it a threshold")
     confidences, labels = answers.whole(mask)
     costs = ExitCosts(cost_of, answers.branches, reduction)

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from aebnas.errors import RunError
+from aebnas.errors import InputError, RunError
+from aebnas.exits.bars import Bar
+from aebnas.exits.policy import check_classes, thresholds_from_json
 from aebnas.files import digest, read_json
 
 MANIFEST = "manifest.json"
@@ -36,7 +38,7 @@ class Manifest:
     ``std`` turn raw images into model inputs, per channel: (raw * scale - mean) / std.
     """
 
-    thresholds: tuple[float | tuple[float | None, ...], ...]
+    thresholds: tuple[Bar, ...]
     input_shape: tuple[int, ...]
     classes: tuple[str, ...]
     scale: float
@@ -76,7 +78,7 @@ def read_manifest(folder: Path) -> Manifest:
             )
         preprocessing, classes = values["preprocessing"], tuple(str(name) for name in values["classes"])
         manifest = Manifest(
-            thresholds=tuple(_threshold(value, len(classes)) for value in values["thresholds"]),
+            thresholds=_thresholds(values["thresholds"], len(classes)),
             input_shape=tuple(int(size) for size in values["input_shape"]),
             classes=classes,
             scale=float(preprocessing["scale"]),
@@ -89,7 +91,7 @@ def read_manifest(folder: Path) -> Manifest:
             files={str(name): str(value) for name, value in values["files"].items()},
             values=values,
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, InputError) as error:
         raise RunError(f"{path} is damaged ({type(error).__name__}: {error}): export the network again") from error
     if any(len(values) not in (1, manifest.input_shape[0]) for values in (manifest.mean, manifest.std)):
         raise RunError(f"{path} is damaged (preprocessing does not fit input_shape): export the network again")
@@ -114,12 +116,13 @@ def read_model(folder: Path, name: str, manifest: Manifest) -> bytes:
     return content
 
 
-def _threshold(value: Any, classes: int) -> float | tuple[float | None, ...]:
-    if not isinstance(value, list):
-        return float(value)
-    if len(value) != classes:
-        raise ValueError(f"{len(value)} thresholds for {classes} classes")
-    return tuple(None if one is None else float(one) for one in value)
+def _thresholds(value: Any, classes: int) -> tuple[Bar, ...]:
+    thresholds = thresholds_from_json(value)
+    check_classes(thresholds, classes)
+    on = tuple(threshold for threshold in thresholds if threshold is not None)
+    if len(on) < len(thresholds):
+        raise ValueError("an exit has no threshold")
+    return on
 
 
 def _floats(values: Sequence[float]) -> tuple[float, ...]:

@@ -16,9 +16,10 @@ from torch import nn
 
 from aebnas.branches.spec import FP32
 from aebnas.errors import RunError
+from aebnas.exits.bars import Bar
 from aebnas.exits.confidence import build_confidence
 from aebnas.exits.decision import Decider
-from aebnas.exits.policy import Policy
+from aebnas.exits.policy import Policy, check_classes
 from aebnas.export.blocks import OPSET, block_bytes, export_block, output_shape
 from aebnas.export.gate import Decision, export_decision, export_exit, hears
 from aebnas.export.graphs import join, with_batch_of_one
@@ -28,8 +29,6 @@ from aebnas.export.single_file import Stage, assemble
 from aebnas.files import digest, write_bytes, write_json
 
 Part = nn.Module | onnx.ModelProto
-# Of an exit that is on: one number, or one per predicted class.
-Threshold = float | tuple[float | None, ...]
 
 
 def export_network(
@@ -78,9 +77,11 @@ def export_network(
         ``out``.
 
     Raises:
+        InputError: the policy is that of a network with another number of classes.
         BackboneError: a part uses an operation that ONNX does not have.
         RunError: the folder cannot be written.
     """
+    check_classes(policy.thresholds, len(classes))
     thresholds = [threshold for threshold in policy.thresholds if threshold is not None]
     if len(segments) != len(branches) + 1 or len(thresholds) != len(branches):
         raise ValueError(
@@ -157,7 +158,7 @@ def _single_file(
     segments: Sequence[Part],
     branches: Sequence[Part],
     exits: _Exits,
-    thresholds: Sequence[Threshold],
+    thresholds: Sequence[Bar],
     shapes: Sequence[tuple[int, ...]],
 ) -> onnx.ModelProto:
     stages = [

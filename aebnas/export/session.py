@@ -11,7 +11,7 @@ import onnxruntime as ort
 
 from aebnas.devices.target.session import RUNTIME_ERRORS, ProviderRefused, open_session
 from aebnas.errors import InputError, ProfileError, RunError
-from aebnas.exits.bars import leaves
+from aebnas.exits.bars import Bar, leaves
 from aebnas.export.manifest import (
     BACKBONE,
     SINGLE_FILE,
@@ -48,7 +48,7 @@ class _Said:
         state = None if self.state is None else self.state[kept]
         return _Said(self.logits[kept], self.label[kept], self.confidence[kept], state)
 
-    def leaving(self, threshold: float | tuple[float | None, ...]) -> np.ndarray:
+    def leaving(self, threshold: Bar) -> np.ndarray:
         """Tell which images leave."""
         return leaves(self.confidence, self.label, threshold)
 

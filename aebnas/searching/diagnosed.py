@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import torch
-
 from aebnas.exits.confidence import build_confidence
-from aebnas.exits.decision import decide
+from aebnas.exits.decision import decide, label_probabilities
 from aebnas.exits.diagnostics import FRONT_COLUMNS, network_diagnostics, reachable_exits
 from aebnas.exits.policy import leave_at, thresholds_from_json
 from aebnas.searching.evaluator import Evaluator
@@ -29,7 +27,7 @@ def _columns(row: Row, evaluator: Evaluator) -> dict[str, float | None]:
     logits = evaluator.logits(spec_of(row), row["weights"])
     said = [logits[exit_] for exit_ in on]
     labels, confidences = decide(build_confidence(row["confidence"]), said)
-    likely = torch.stack([z.float().softmax(1).gather(1, y[:, None])[:, 0] for z, y in zip(said, labels, strict=True)])
+    likely = label_probabilities(said, labels)
     early = tuple(thresholds[exit_] for exit_ in on[:-1])
     exits = leave_at(confidences[:-1].numpy(), early, labels[:-1].numpy())
     truth = evaluator.truth.numpy()

@@ -9,26 +9,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from aebnas.exits.class_precision import class_thresholds
+from aebnas.exits.class_precision import class_precisions, class_thresholds
 from aebnas.exits.confidence import Confidence
 from aebnas.exits.decision import decide
 from aebnas.training.objective import Gate
 from aebnas.training.settings import CalexSettings
 
-FloatArray = npt.NDArray[np.float32]
+FloatArray = npt.NDArray[np.float64]
 
 
 def precision_floors(logits: Tensor, truth: Tensor, margin: float) -> FloatArray:
-    """Return (1 - margin) x the precision of every class, (C,) float32, of the backbone's ``logits`` (N, C).
+    """Return (1 - margin) x the precision of every class, (C,) float64, of the backbone's ``logits`` (N, C).
 
-    A class that the backbone never predicts asks for exits that are always right.
+    A class that the backbone never predicts asks for exits that are always right, less the margin.
     """
-    classes, predicted = logits.shape[1], logits.argmax(1)
-    right = torch.bincount(predicted[predicted == truth], minlength=classes)
-    count = torch.bincount(predicted, minlength=classes)
-    precision = torch.where(count > 0, right / count.clamp(min=1), torch.ones(classes))
-    floors: FloatArray = ((1 - margin) * precision).numpy().astype(np.float32)
-    return floors
+    return (1 - margin) * class_precisions(logits.argmax(1).numpy(), truth.numpy(), logits.shape[1])
 
 
 def cascade_thresholds(

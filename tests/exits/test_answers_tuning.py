@@ -14,6 +14,7 @@ from aebnas.errors import InputError
 from aebnas.exits import combining
 from aebnas.exits.answers import Answers
 from aebnas.exits.costs import Reduction
+from aebnas.exits.policy import NEVER
 from aebnas.exits.tuning import Target, evaluate_answers, solve_answers, tune, tune_answers
 
 
@@ -93,12 +94,16 @@ def score_by_hand(answers, cost_of, thresholds):
     return right, tuple(sums)
 
 
+# A threshold that no confidence reaches: the exit runs, and nobody leaves.
+ABOVE_ALL = 1.5
+
+
 def every_score(answers, cost_of, possible):
-    """Every threshold that is a confidence of its mask, for every mask of ``possible``."""
+    """Every threshold that is a confidence of its mask, and one above all, for every mask of ``possible``."""
     for mask in possible:
         confidences, _ = answers.say(mask)
         rows = iter(confidences.tolist())
-        values = [sorted(set(next(rows))) if on else [None] for on in mask]
+        values = [[*sorted({c for c in next(rows) if not math.isnan(c)}), ABOVE_ALL] if on else [None] for on in mask]
         for thresholds in itertools.product(*values):
             yield score_by_hand(answers, cost_of, thresholds)
 
@@ -161,7 +166,7 @@ def test_independent_answers_give_the_curve_of_their_arrays(seed, branches, samp
 
 def test_prefix_masks_of_independent_exits_against_brute_force():
     generator = np.random.default_rng(4)
-    confidences, truth = generator.choice(np.float32([0.1, 0.4, 0.7]), (3, 9)), generator.integers(0, 2, 9)
+    confidences, truth = generator.choice(np.float32([0.1, 0.4, 0.7, np.nan]), (3, 9)), generator.integers(0, 2, 9)
     labels = generator.integers(0, 2, (4, 9))
     answers = Answers.independent(confidences, labels, truth, prefixes=True)
     cost_of = table_costs(4, 3, 1)
@@ -188,8 +193,9 @@ def test_solve_finds_the_best_of_every_mask_and_combination(kind, rule):
 
 @pytest.mark.parametrize("prefixes", [False, True])
 def test_descents_stay_in_their_masks_and_come_near(prefixes):
-    answers, cost_of = toy_answers("ensemble", *drawn(3, 3, 60), prefixes), table_costs(3, 3, 2)
+    answers, cost_of = toy_answers("ensemble", *drawn(2, 3, 60), prefixes), table_costs(2, 3, 2)
     exact = tune_answers(answers, cost_of, grid=60, max_cells=10**7)
+    assert len(exact.points) < 150  # not thinned
     found = tune_answers(answers, cost_of, grid=60, max_cells=1)
     for point in found.points:
         assert evaluate_answers(answers, cost_of, point.thresholds) == point
@@ -218,14 +224,70 @@ def test_many_masks_are_thinned_evenly(monkeypatch):
     assert sorted(mask for mask in set(asked) if asked.count(mask) == 2) == sorted([masks[2], masks[7]])
 
 
-def test_a_branch_that_is_never_sure_is_not_taken_for_one_that_is_off():
+@pytest.mark.parametrize("max_cells", [1, 100])
+def test_a_branch_that_is_never_sure_is_not_taken_for_one_that_is_off(max_cells):
     def say(mask):
-        return np.full((sum(mask), 4), np.nan, np.float32), np.zeros((sum(mask) + 1, 4), np.int64)
+        # With the branch on, the final exit is right of all; without, of none.
+        said = np.zeros((sum(mask) + 1, 4), np.int64)
+        said[-1] = any(mask)
+        return np.full((sum(mask), 4), np.nan, np.float32), said
 
-    answers = Answers(np.zeros(4, np.int64), 1, say, depends=True)
-    for max_cells in (1, 100):
-        (point,) = tune_answers(answers, table_costs(0, 1, 1), max_cells=max_cells).points
-        assert point.thresholds == (None,)
+    answers = Answers(np.ones(4, np.int64), 1, say, depends=True)
+    curve = tune_answers(answers, additive_costs(1), max_cells=max_cells)
+    found = [(point.thresholds, point.accuracy, point.costs) for point in curve.points]
+    # What it costs to run it counts.
+    assert found == [((None,), 0.0, (20.0,)), ((NEVER,), 1.0, (21.0,))]
+    for point in curve.points:
+        assert evaluate_answers(answers, additive_costs(1), point.thresholds) == point
+
+
+def additive_costs(branches):
+    """Ten to every next exit, and one for every exit that runs on the way."""
+
+    def cost_of(mask):
+        return (10.0 * np.arange(1, branches + 2) + np.cumsum([*mask, False]))[None]
+
+    return cost_of
+
+
+def learned(seed, branches, samples=400, classes=5):
+    """Outputs (K+1, N, C) of exits that are the better the later they are, and the truth (N,)."""
+    generator = np.random.default_rng(seed)
+    truth = generator.integers(0, classes, samples)
+    logits = generator.normal(size=(branches + 1, samples, classes))
+    logits[:, np.arange(samples), truth] += np.linspace(1.0, 2.5, branches + 1)[:, None]
+    return np.exp(logits) / np.exp(logits).sum(-1, keepdims=True), truth
+
+
+def covered(point, points):
+    return any(own.accuracy >= point.accuracy and own.costs[0] <= point.costs[0] for own in points)
+
+
+@pytest.mark.parametrize("prefixes", [False, True])
+@pytest.mark.parametrize("max_cells", [1, 100_000])
+def test_patience_leaves_when_exits_agree(prefixes, max_cells):
+    answers, cost_of = toy_answers("patience", *learned(0, 4), prefixes), additive_costs(4)
+    curve = tune_answers(answers, cost_of, max_cells=max_cells)
+    # Two in a row, three in a row: nobody leaves at the first exit, which is needed all the same.
+    for bar in (1.5 / 8, 2.5 / 8):
+        assert covered(evaluate_answers(answers, cost_of, (bar,) * 4), curve.points)
+    static = [evaluate_answers(answers, cost_of, (None,) * 4)]
+    for mask in answers.masks()[1:]:
+        last = max(branch for branch, on in enumerate(mask) if on)
+        policy = tuple((0.0 if branch == last else ABOVE_ALL) if on else None for branch, on in enumerate(mask))
+        static.append(evaluate_answers(answers, cost_of, policy))
+    assert all(covered(point, curve.points) for point in static)
+    better = [point for point in curve.points if not covered(point, static)]
+    assert len(better) >= 4 and all(0 < max(point.exit_shares) < 1 for point in better)
+
+
+def test_nobody_need_leave_at_an_exit_of_a_cascade_that_is_always_sure():
+    # The first branch is sure of everything and mostly wrong; the second, which hears it, is right.
+    truth = np.arange(10) % 2
+    labels = np.stack([truth * 0, truth, truth * 0])
+    answers = Answers.independent(np.ones((2, 10)), labels, truth, prefixes=True)
+    best = tune_answers(answers, additive_costs(2)).points[-1]
+    assert (best.thresholds, best.accuracy, best.costs) == ((NEVER, 0.0), 1.0, (22.0,))
 
 
 def test_what_cannot_be_tuned_is_refused():

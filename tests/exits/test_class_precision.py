@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aebnas.exits.class_precision import ClassRanking, class_thresholds
+from aebnas.exits.class_precision import ClassRanking, class_precisions, class_thresholds
 
 LEVELS = [0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0, float("nan")]
 
@@ -57,13 +57,32 @@ def test_class_thresholds_are_those_of_brute_force(problem, min_samples):
 @settings(max_examples=200, deadline=None)
 def test_a_sample_leaves_from_its_margin_on(problem, min_samples, margin):
     confidence, predicted, truth, floors, _ = problem
-    precisions = np.where(floors > 0, np.minimum(floors, 1.0), 0.9)
+    precisions = np.minimum(floors, 1.0)  # 0 among them: all that can leave do, at every margin
     ranking = ClassRanking(confidence, predicted, truth, len(floors))
     needed = ranking.margins(precisions, min_samples=min_samples)
     # Margins that coincide but for rounding may fall to either side.
     clear = np.abs(needed - margin) > 1e-9
     found = ranking.thresholds((1 - margin) * precisions, min_samples=min_samples)
     assert ((confidence >= found[predicted]) == (needed <= margin))[clear].all()
+
+
+def test_precisions_by_hand():
+    predicted, truth = np.array([0, 0, 0, 1, 3, 3]), np.array([0, 1, 0, 0, 3, 3])
+    found = class_precisions(predicted, truth, 5)
+    assert found.dtype == np.float64
+    assert found.tolist() == [2 / 3, 0.0, 1.0, 1.0, 1.0]
+    assert class_precisions(predicted[:0], truth[:0], 2).tolist() == [1.0, 1.0]
+
+
+def test_a_class_that_just_reaches_its_own_precision_leaves():
+    for samples in range(1, 60):
+        zeros = np.zeros(samples, np.int64)
+        for right in range(samples + 1):
+            truth = (np.arange(samples) >= right).astype(np.int64)
+            floors = class_precisions(zeros, truth, 2)
+            # All are equally sure, so that all leave together.
+            found = class_thresholds(np.ones(samples, np.float32), zeros, truth, floors, min_samples=1)
+            assert found.tolist() == [0.0, np.inf]
 
 
 def test_fewer_than_30_samples_let_no_class_leave():

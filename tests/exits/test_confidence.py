@@ -13,7 +13,7 @@ import torch
 
 from aebnas.errors import InputError
 from aebnas.exits.confidence import CONFIDENCES, PATIENCE, build_confidence
-from aebnas.exits.decision import Decider, answers_of, decide
+from aebnas.exits.decision import Decider, answers_of, decide, label_probabilities
 
 STATELESS = ["max-probability", "margin", "entropy", "one-vs-all"]
 STATEFUL = ["patience", "ensemble"]
@@ -126,6 +126,25 @@ def test_a_stateful_measure_is_a_plain_loop_over_the_exits_that_are_on(name, mas
         np.testing.assert_allclose(confidences[:, sample].numpy(), expected[1], atol=1e-5)
     if name == "patience" and mask is None:
         assert set((confidences * PATIENCE).long().flatten().tolist()) == set(range(1, 9))
+
+
+def test_k_exits_agree_above_k_minus_1_steps_of_patience():
+    decided = decide(build_confidence("patience"), [torch.eye(3)] * 10)[1][:, 0].tolist()
+    for k in range(2, 10):
+        for bar, needed in ((np.nextafter((k - 1) / PATIENCE, 2), k), (k / PATIENCE, k), ((k - 1) / PATIENCE, k - 1)):
+            first = next((place + 1 for place, sure in enumerate(decided) if sure >= bar), None)
+            assert first == (needed if needed <= PATIENCE else None)
+
+
+def test_probabilities_of_labels_are_softmaxes_by_hand():
+    logits = [draw_logits(4, seed=exit_) for exit_ in range(3)]
+    labels = torch.stack([(z.argmax(1) + place) % 4 for place, z in enumerate(logits)])
+    found = label_probabilities([logits[0], logits[1].half(), logits[2]], labels)
+    assert found.dtype == torch.float32 and found.shape == (3, 64)
+    logits[1] = logits[1].half().float()
+    for exit_, sample in np.ndindex(3, 64):
+        powers = np.exp(logits[exit_][sample].double().numpy())
+        assert float(found[exit_, sample]) == pytest.approx(powers[labels[exit_, sample]] / powers.sum(), rel=1e-5)
 
 
 @pytest.mark.parametrize("name", STATELESS)

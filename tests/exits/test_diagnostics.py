@@ -171,6 +171,7 @@ def test_one_class_only_is_not_defined_and_never_invented():
         ((0.5, None, 0.0, 0.9), (0, 2)),
         (((0.1, None), (0.0, -1.0), 0.5), (0, 1)),
         (((0.0, None), 0.5), (0, 1, 2)),
+        ((2.0, (None, None)), (0, 1, 2)),
     ],
 )
 def test_behind_an_exit_that_lets_all_go_there_is_no_other(thresholds, exits):

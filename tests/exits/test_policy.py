@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aebnas.errors import InputError
-from aebnas.exits.policy import Policy, leave_at, thresholds_from_json
+from aebnas.exits.policy import (
+    NEVER,
+    Policy,
+    behind_a_gap,
+    check_classes,
+    leave_at,
+    lets_all_leave,
+    mask_of_thresholds,
+    thresholds_from_json,
+)
 from aebnas.exits.tuning import Target
 
 
@@ -31,7 +40,7 @@ def test_no_branches():
     assert leave_at(np.empty((0, 3)), ()).tolist() == [0, 0, 0]
 
 
-@pytest.mark.parametrize("threshold", [float("nan"), float("inf")])
+@pytest.mark.parametrize("threshold", [float("nan"), float("inf"), 3.5e38, -3.5e38, 10**400])
 def test_thresholds_must_be_finite(threshold):
     with pytest.raises(InputError, match="finite"):
         Policy("margin", (threshold,))
@@ -150,12 +159,45 @@ def test_every_exit_has_one_threshold_per_class(thresholds):
         ([[0.5, [0.5]]], "must be a number"),
         ([float("nan")], "finite"),
         ([[float("inf")]], "finite"),
+        ([10**400], "finite in float32, .* not inf$"),
+        ([[None, -(10**5000)]], "finite in float32, .* not -inf$"),
+        ([1e39], r"finite in float32, .* not 1e\+39$"),
         ([[0.5], [0.5, 0.5]], "one entry per class"),
     ],
 )
 def test_thresholds_that_json_must_not_hold_are_refused(value, word):
     with pytest.raises(InputError, match=word):
         thresholds_from_json(value)
+
+
+def test_at_an_exit_that_is_on_nobody_need_leave():
+    confidences, labels = np.float32([[1.0, 0.0], [1.0, 0.0]]), np.array([[0, 1], [1, 0]])
+    policy = Policy("margin", (NEVER, (None, None)))
+    assert policy.thresholds[0] == NEVER == np.float32(NEVER)
+    assert mask_of_thresholds(policy.thresholds) == (True, True)
+    assert policy.leave_at(confidences, labels).tolist() == [2, 2]
+    assert thresholds_from_json(json.loads(json.dumps(policy.thresholds))) == policy.thresholds
+    assert not any(map(lets_all_leave, policy.thresholds))
+
+
+@pytest.mark.parametrize(
+    ("threshold", "all_leave"),
+    [(0.0, True), (-1.0, True), (1e-9, False), (None, False), ((0.0, -1.0), True), ((0.0, None), False)],
+)
+def test_at_a_threshold_of_at_most_0_all_leave(threshold, all_leave):
+    assert lets_all_leave(threshold) == all_leave
+
+
+@given(st.lists(st.booleans(), max_size=6))
+def test_a_gap_is_a_branch_that_is_off_before_one_that_is_on(mask):
+    by_hand = [branch for branch in range(len(mask)) if mask[branch] and not all(mask[:branch])]
+    assert behind_a_gap(mask) == (by_hand[0] if by_hand else None)
+
+
+def test_thresholds_of_other_classes_are_refused():
+    check_classes((0.5, None, (0.5, None)), 2)
+    with pytest.raises(InputError, match="thresholds for 2 classes, this network tells 3: give one per class"):
+        check_classes((0.5, None, (0.5, None)), 3)
 
 
 def test_whole_numbers_are_thresholds_too():

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from aebnas.errors import RunError
+from aebnas.errors import InputError, RunError
 from aebnas.exits.policy import Policy
 from aebnas.export.package import export_network, update_costs
 from aebnas.export.session import EarlyExitSession
@@ -74,6 +74,14 @@ def test_counts_that_do_not_fit_are_refused(toys, tmp_path):
     with pytest.raises(ValueError, match="1 branches need 2 segments and 1 thresholds, not 3 and 2"):
         type(toy)(toy.segments, toy.branches[:1], toy.policy).export(tmp_path)
     assert not any(tmp_path.iterdir())
+
+
+def test_thresholds_of_other_classes_are_refused_before_anything_is_written(toys, tmp_path):
+    toy = toys[1]
+    lame = type(toy)(toy.segments, toy.branches, Policy("margin", ((0.5, 0.5),)))
+    with pytest.raises(InputError, match="thresholds for 2 classes, this network tells 3: give one per class"):
+        lame.export(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_truncated_backbone_is_exported_beside_the_whole_one(toys, images, tmp_path):

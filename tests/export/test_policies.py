@@ -16,7 +16,7 @@ from aebnas.errors import BackboneError
 from aebnas.exits.bars import bars
 from aebnas.exits.confidence import CONFIDENCES, build_confidence
 from aebnas.exits.decision import Decider, decide
-from aebnas.exits.policy import Policy
+from aebnas.exits.policy import NEVER, Policy
 from aebnas.export.forced import forced
 from aebnas.export.gate import Decision, export_exit
 from aebnas.export.manifest import SINGLE_FILE
@@ -169,6 +169,17 @@ def test_all_ways_to_run_a_network_agree(networks, name, kind, cascade, tmp_path
 def test_a_state_skips_the_exits_that_are_off(networks, name, cascade, mask, kind, tmp_path):
     network, logits = networks[cascade]
     check(network, logits, Policy(name, thresholds_for(name, logits, kind, mask)), tmp_path)
+
+
+@pytest.mark.parametrize("never", [NEVER, (None,) * CLASSES], ids=["per-exit", "per-class"])
+@pytest.mark.parametrize("cascade", ["none", "both"])
+@pytest.mark.parametrize("name", STATEFUL)
+def test_an_exit_where_nobody_leaves_is_heard(networks, name, cascade, never, tmp_path):
+    network, logits = networks[cascade]
+    _, *rest = thresholds_for(name, logits, "per-exit")
+    exits = check(network, logits, Policy(name, (never, *rest)), tmp_path)
+    counts = np.bincount(exits, minlength=4)
+    assert counts[0] == 0 and counts[1:].min() >= 5
 
 
 def test_batches_keep_states_and_samples_together(networks, tmp_path):

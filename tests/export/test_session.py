@@ -167,6 +167,7 @@ def test_a_model_that_onnxruntime_refuses_is_named(exported, images, tmp_path):
         lambda text: json.dumps({**json.loads(text), "thresholds": [None]}),
         lambda text: json.dumps({**json.loads(text), "thresholds": [[0.5, 0.5]]}),
         lambda text: json.dumps({**json.loads(text), "thresholds": [[0.5, "a", 0.5]]}),
+        lambda text: json.dumps({**json.loads(text), "thresholds": [10**400]}),
     ],
 )
 def test_a_bad_manifest_is_named(exported, tmp_path, change):

@@ -67,6 +67,14 @@ def test_floors_are_the_precision_of_the_backbone_less_the_margin():
     np.testing.assert_allclose(precision_floors(logits, truth, 0.1), [0.45, 0.6, 0.9], rtol=1e-6)
 
 
+def test_branches_as_good_as_the_backbone_reach_its_precision_whatever_its_digits():
+    for count in range(30, 48):
+        for right in range(count + 1):
+            truth = (torch.arange(count) >= right).long()
+            logits = torch.tensor([[2.0, 0.0]]).expand(count, 2)  # all say class 0, equally sure
+            assert cascade_thresholds(MEASURE, [logits], logits, truth, 0.0)[0].tolist() == [0.0, NEVER]
+
+
 def test_thresholds_are_the_smallest_that_keep_the_precision_of_survivors(said):
     """Every threshold is tried: among the samples that are left, those at or above it must be right often enough."""
     truth, branches, backbone = said
