@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aebnas.branches.spec import NO_CASCADE, BranchSpec, PartSpec
+from aebnas.exits.policy import NEVER
 
 # What follows nearly every layer tells networks apart from no other.
 _UNSAID = ("batch-norm", "relu", "hard-swish")
@@ -84,11 +85,13 @@ def shares_text(row: Mapping[str, Any]) -> str:
 def threshold_text(threshold: float | Sequence[float | None]) -> str:
     """Return what a confidence is compared with: a number, or the range of the numbers of all classes."""
     if isinstance(threshold, float | int):
+        if threshold >= NEVER:
+            return "never"
         return "always" if threshold <= 0 else f"≥ {threshold:.3f}"
     known = [one for one in threshold if one is not None]
     if not known:
         return "never"
-    never = f", {len(threshold) - len(known)} classes never" if len(known) < len(threshold) else ""
+    never = f", {len(threshold) - len(known)} of {len(threshold)} never" if len(known) < len(threshold) else ""
     return f"≥ {min(known):.3f} to {max(known):.3f} by class{never}"
 
 

@@ -128,7 +128,7 @@ def _branch(axes: Axes, exit_: ShownExit, center: float, top: float, confidence:
     tip = box_top - height - 0.75
     _arrow(axes, (center, box_top - height), (center, tip), exit_.share, color=GREEN)
     said = "always" if exit_.threshold is None else threshold_text(exit_.threshold).replace(" by class", "\nby class")
-    rule = said if said == "always" else f"if {_short(confidence)}\n{said}"
+    rule = said if said in ("always", "never") else f"if {_short(confidence)}\n{said}"
     axes.text(center + 0.12, (box_top - height + tip) / 2, rule, va="center", fontsize=TEXT)
     axes.text(
         center, tip - 0.04, f"{100 * exit_.share:.1f} % leave", ha="center", va="top", fontsize=TEXT, weight="bold"

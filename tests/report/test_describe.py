@@ -2,7 +2,17 @@ import pytest
 from synthetic_runs import early_row, static_row
 
 from aebnas.branches.spec import PartSpec
-from aebnas.report.describe import exits_text, number, part_text, percent_share, shares_text, shorten, shown_exits
+from aebnas.report.describe import (
+    exits_text,
+    number,
+    part_text,
+    percent_share,
+    settings_text,
+    shares_text,
+    shorten,
+    shown_exits,
+    threshold_text,
+)
 
 
 @pytest.mark.parametrize(
@@ -53,3 +63,28 @@ def test_long_names_keep_their_numbers():
     assert shorten(name, 40) == name
     assert shorten(name, 30) == "feat.dens1.dens12.conv2"
     assert shorten(name, 12) == "feat.dens1.…"
+
+
+@pytest.mark.parametrize(
+    ("threshold", "text"),
+    [
+        (0.0, "always"),
+        (0.51234, "≥ 0.512"),
+        (2.0, "never"),
+        ((None, None), "never"),
+        ((0.25, 0.5, 0.75), "≥ 0.250 to 0.750 by class"),
+        ((0.25, None, 0.75), "≥ 0.250 to 0.750 by class, 1 of 3 never"),
+    ],
+)
+def test_thresholds_are_a_number_a_range_or_a_word(threshold, text):
+    assert threshold_text(threshold) == text
+
+
+def test_how_a_network_was_trained_and_decides_is_said_in_a_line():
+    row = {"static": False, "regime": "cgt-soft", "confidence": "patience", "cascade": "none", "options": {}}
+    assert settings_text(row) == "cgt-soft, patience"
+    options = {"regime.cgt.tau": 0.5, "thresholds": "per-class"}
+    assert settings_text({**row, "options": options, "cascade": "both"}) == (
+        "cgt-soft tau=0.5 thresholds=per-class cascade=both, patience"
+    )
+    assert settings_text({**row, "static": True}) == "–"

@@ -131,3 +131,13 @@ def test_a_gene_that_no_network_could_have_is_refused(toy_experiment):
     ):
         with pytest.raises(ExperimentError, match=key):
             toy_experiment(search__genes=genes)
+
+
+def test_patience_leaves_early(toy_experiment, prepared, tmp_path):
+    run = search(
+        toy_experiment(confidence="patience", search__accuracy_drop=0.3, search__trials=6), run_dir=tmp_path / "run"
+    )
+    evaluations = [run.folder.read_evaluation(path.stem) for path in run.folder.evaluations.glob("*.json")]
+    shares = [point["exit_shares"] for evaluation in evaluations for point in evaluation["curve"]]
+    # Nobody leaves at the first exit, which has no other to agree with; some leave at the second, and some go on.
+    assert any(len(share) == 3 and share[0] == 0 and 0 < share[1] < 1 for share in shares)
