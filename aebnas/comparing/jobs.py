@@ -10,7 +10,7 @@ from aebnas.comparing.variants import Variant
 from aebnas.errors import ExperimentError
 from aebnas.experiment import Experiment
 from aebnas.experiment_compare import CompareSettings
-from aebnas.training.regimes import REGIMES
+from aebnas.training.regimes import REGIMES, Phase
 from aebnas.training.settings import RegimeSettings
 
 
@@ -55,12 +55,16 @@ def check_epochs(variant: Variant, branches: int) -> None:
     """Raise ExperimentError where a variant trains more phases, one after the other, than it has epochs."""
     settings, compare = variant.experiment.regime, variant.experiment.compare
     phases, epochs = REGIMES[settings.name].phases(branches, settings), epochs_of(settings, compare)
-    in_turn = sum(phase.epochs for phase in phases) < 1.5  # not each for all epochs, on frozen features
-    if REGIMES[settings.name].kind == "whole" and in_turn and len(phases) > epochs:
+    if REGIMES[settings.name].kind == "whole" and share_epochs(phases) and len(phases) > epochs:
         raise ExperimentError(
             f"variant {variant.name!r} trains {len(phases)} parts one after the other in {epochs} epochs: raise "
             "compare.epochs, so that it has no more of them than the others"
         )
+
+
+def share_epochs(phases: Sequence[Phase]) -> bool:
+    """Tell whether phases share the epochs, as they do unless each has all of them, on frozen features."""
+    return len(phases) == 1 or sum(phase.epochs for phase in phases) < 1.5
 
 
 def epochs_of(settings: RegimeSettings, compare: CompareSettings) -> int:

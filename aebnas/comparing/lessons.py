@@ -10,6 +10,7 @@ from torch import Tensor
 
 from aebnas.backbones.cut import SegmentedBackbone
 from aebnas.branches.spec import BranchSpec
+from aebnas.comparing.jobs import share_epochs
 from aebnas.data.splits import DataBundle
 from aebnas.experiment import Experiment
 from aebnas.network import EarlyExitNetwork
@@ -43,7 +44,11 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Trained:
-    """A network, the epochs it was trained, and what adding exits one by one did to earlier ones, if they were."""
+    """A network, the epochs it was trained, and what adding exits one by one did to earlier ones, if they were.
+
+    Args:
+        epochs: The longest of its parts where they do not get in each other's way, on frozen features.
+    """
 
     network: EarlyExitNetwork
     epochs: int
@@ -112,7 +117,9 @@ def _train_whole(
         cascade=experiment.cascade,
         confidence=experiment.confidence,
     )
-    return Trained(network, sum(len(result.accuracies) for result in results), tuple(forgetting(results)) or None)
+    lengths = [len(result.accuracies) for result in results]
+    in_turn = share_epochs(REGIMES[settings.name].phases(len(lesson.specs), settings))
+    return Trained(network, sum(lengths) if in_turn else max(lengths), tuple(forgetting(results)) or None)
 
 
 class Scaled(Stage):

@@ -118,7 +118,9 @@ class Workshop:
         splits = self._said(network)
         seconds = time.perf_counter() - start
         for variant in job.variants:
-            self._folder.write_result(variant.key, self._result(variant, job, splits, trained, seconds))
+            # What is finished stays as it is, even if this training should differ in the last digit.
+            if self._folder.read_result(variant.key, seed) is None:
+                self._folder.write_result(variant.key, self._result(variant, job, splits, trained, seconds))
 
     def _result(self, variant: Variant, job: Job, splits: Sequence[Said], trained: Trained, seconds: float) -> Result:
         experiment, (validation, test) = variant.experiment, splits

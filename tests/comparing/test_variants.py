@@ -6,6 +6,8 @@ import pytest
 
 from aebnas.comparing.variants import crossed, parse_variants
 from aebnas.errors import ExperimentError
+from aebnas.experiment import Experiment
+from aebnas.resources import resource_folder
 
 
 def test_keys_are_looked_up_in_the_own_block_then_in_the_regime_then_among_what_decides(toy_experiment):
@@ -88,3 +90,16 @@ def test_choices_multiply_only_the_variants_that_they_have_an_effect_on():
 def test_a_choice_without_any_effect_is_refused():
     with pytest.raises(ExperimentError, match="tau has no effect on any of joint, mixed"):
         crossed(["joint", "mixed"], {"tau": ["0.5"]})
+
+
+def test_keys_of_finished_results_stay():
+    """Another key here means that a folder of finished results is not gone on with."""
+    base = Experiment.from_yaml(resource_folder("experiments") / "regimes-fashion-mnist.yaml")
+    found = {variant.name: variant.key for variant in parse_variants(base.compare.variants, base)}
+    kept = {
+        "disjoint": "04e7d327e41c177d",
+        "cgt-soft": "77d5e90f05d3ea24",
+        "calex:aligned=false+target=labels": "f5a02926a6ee3cc2",
+        "sequential:protection=interval": "9dd51658c955baee",
+    }
+    assert {name: found[name] for name in kept} == kept
