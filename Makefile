@@ -40,6 +40,7 @@ lint: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.thresholds --quick
 	$(BIN)/python -m benchmarks.latency --quick
+	$(BIN)/python -m benchmarks.regimes --quick
 
 clean:
 	rm -rf $(VENV) runs
