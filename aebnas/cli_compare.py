@@ -12,6 +12,8 @@ from aebnas.console import err, out
 from aebnas.errors import InputError
 
 _STDOUT = Path("-")
+# A part of what was asked for is missing.
+_FAILED = 1
 
 
 def compare(
@@ -70,7 +72,7 @@ def compare(
     words = list(base.compare.variants) if regimes is None else _words(regimes)
     choices = _choices(confidences, weightings, settings or [])
     options: dict[str, Any] = {
-        "compare.variants": crossed(words, choices),
+        "compare.variants": crossed(words, choices, base),
         "compare.seeds": seeds,
         "compare.epochs": epochs,
         "data.data_dir": None if data_dir is None else data_dir.resolve(),
@@ -81,22 +83,29 @@ def compare(
     written = write_comparison(summary, found.folder)
     if json_file == _STDOUT:
         sys.stdout.write(comparison_json(summary))
-        return
-    print_comparison(summary, out)
-    if json_file is not None:
-        write_text(json_file, comparison_json(summary))
-    out.print(f"Written: {', '.join(map(str, written))}", soft_wrap=True)
+    else:
+        print_comparison(summary, out)
+        if json_file is not None:
+            write_text(json_file, comparison_json(summary))
+        out.print(f"Written: {', '.join(map(str, written))}", soft_wrap=True)
+    if found.failures:
+        err.print(f"[red]failed:[/red] {', '.join(found.failures)}; the same command tries again", soft_wrap=True)
+        raise typer.Exit(_FAILED)
 
 
 def _choices(confidences: str | None, weightings: str | None, settings: list[str]) -> dict[str, list[str]]:
-    """Return key -> values of the options that multiply variants."""
+    """Return key -> values of the options that multiply variants; what is given for a key twice is joined."""
     given = [("confidence", confidences), ("weighting", weightings)]
     for word in settings:
         key, equals, values = word.partition("=")
         if not equals:
             raise InputError(f"--set {word!r} is no KEY=V,V: write --set label_smoothing=0,0.1, say")
         given.append((key.strip(), values))
-    return {key: _words(values) for key, values in given if values is not None}
+    choices: dict[str, list[str]] = {}
+    for key, text in given:
+        if text is not None:
+            choices[key] = list(dict.fromkeys([*choices.get(key, []), *_words(text)]))
+    return choices
 
 
 def _words(text: str) -> list[str]:

@@ -13,23 +13,27 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import tempfile
+import sys
 from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
 
+from aebnas.cli import EXIT_FAILED, EXIT_INPUT, EXIT_INTERRUPTED
 from aebnas.comparing.claims import MARGIN, Claim, Evidence, judge
 from aebnas.comparing.compare import Comparison, compare
 from aebnas.comparing.summary import Summary, summarise
 from aebnas.console import err, out
+from aebnas.errors import AebnasError, InputError
 from aebnas.experiment import Experiment
+from aebnas.files import write_text
 from aebnas.progress import ConsoleProgress
 from aebnas.report.comparison import difference_text, print_comparison
 from aebnas.report.comparison_files import write_comparison
 from aebnas.resources import resource_folder
 
 EXPERIMENT = "regimes-fashion-mnist.yaml"
+FOLDER, QUICK_FOLDER = Path("runs/regimes-benchmark"), Path("runs/regimes-quick")
 _AS_ACCURATE = f"above -{100 * MARGIN:g}"
 Figures = dict[str, float | str | None]
 # On the digits: everything is trained, nothing is to be believed.
@@ -73,6 +77,9 @@ def figures_of(comparison: Comparison, summary: Summary, claims: list[Claim]) ->
             found[f"{title}_{name}"] = None if mean is None else scale * mean.mean
             if title == "accuracy":
                 found[f"accuracy_spread_{name}"] = None if mean is None else mean.spread
+            if figure in ("cost_same", "cost_minus1"):
+                # Seeds that do not reach the accuracy are not in the mean.
+                found[f"seeds_{title}_{name}"] = 0 if mean is None else mean.seeds
     for claim in claims:
         found[f"claim_{claim.name}"] = claim.verdict
         for number, part in enumerate(claim.parts, 1):
@@ -81,6 +88,7 @@ def figures_of(comparison: Comparison, summary: Summary, claims: list[Claim]) ->
             end = f"{claim.name}_{number}" if len(claim.parts) > 1 else claim.name
             found[f"claim_difference_{end}"] = difference.mean
             found[f"claim_low_{end}"], found[f"claim_high_{end}"] = difference.low, difference.high
+            found[f"claim_seeds_{end}"] = difference.seeds
     return found
 
 
@@ -89,11 +97,13 @@ def plain(name: str) -> str:
     return re.sub(r"\W+", "_", name)
 
 
-def claims_table(claims: list[Claim]) -> Table:
-    """Return the claims with their verdicts and what they rest on."""
+def claims_table(claims: list[Claim], seeds: int) -> Table:
+    """Return the claims with their verdicts and what they rest on, of ``seeds`` seeds."""
     table = Table("claim", "difference (points, or rank correlation x 100) ± half the 95 % interval", "verdict")
     for claim in claims:
-        parts = "\n".join(f"{part.what}: {difference_text(part.difference)}{_asked(part)}" for part in claim.parts)
+        parts = "\n".join(
+            f"{part.what}: {difference_text(part.difference, seeds=seeds)}{_asked(part)}" for part in claim.parts
+        )
         table.add_row(Text(claim.text), Text(parts), Text(claim.verdict, style="bold"))
     table.caption = Text(
         "holds: the whole interval lies on the claimed side of 0; does not hold: on the other; else within the spread. "
@@ -107,32 +117,47 @@ def _asked(part: Evidence) -> str:
     return f" (claimed: {_AS_ACCURATE if part.tolerant else side})"
 
 
-def main() -> None:
-    """Run the benchmark from the command line."""
+def main(words: list[str] | None = None) -> int:
+    """Run the benchmark from the command line; return the exit code, as that of `aebnas`."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.regimes", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="digits, a tiny network, two seeds: under a minute")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one flat object")
-    parser.add_argument("--run-dir", type=Path, metavar="DIR", help="keep everything there; it goes on from there")
+    parser.add_argument(
+        "--run-dir",
+        type=Path,
+        metavar="DIR",
+        help=f"keep everything there, and go on from what is there: {FOLDER}, {QUICK_FOLDER} with --quick, by default",
+    )
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes, which share the threads")
     parser.add_argument("--seeds", type=int, metavar="N", help="instead of five; a folder may be gone on with more")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = arguments.run_dir or Path(temporary) / "comparison"
-        found = compare(
-            experiment_of(quick=arguments.quick, seeds=arguments.seeds),
-            run_dir=folder,
-            workers=max(1, arguments.workers),
-            progress=ConsoleProgress(err),
-        )
-        summary, claims = summarise(found), judge(found)
-        written = write_comparison(summary, found.folder)
-        print_comparison(summary, out)
-        out.print(claims_table(claims))
-        if arguments.run_dir:
-            out.print(f"Written: {', '.join(map(str, written))}", soft_wrap=True)
+    arguments = parser.parse_args(words)
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        err.print("interrupted: the same command goes on where this one stopped")
+        return EXIT_INTERRUPTED
+    except AebnasError as error:
+        err.print(Text(f"error: {error}"), soft_wrap=True)
+        return EXIT_INPUT if isinstance(error, InputError) else EXIT_FAILED
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    found = compare(
+        experiment_of(quick=arguments.quick, seeds=arguments.seeds),
+        run_dir=arguments.run_dir or (QUICK_FOLDER if arguments.quick else FOLDER),
+        workers=max(1, arguments.workers),
+        progress=ConsoleProgress(err),
+    )
+    summary, claims = summarise(found), judge(found)
+    written = write_comparison(summary, found.folder)
+    print_comparison(summary, out)
+    out.print(claims_table(claims, summary.seeds))
     if arguments.json:
-        arguments.json.write_text(json.dumps(figures_of(found, summary, claims), indent=2) + "\n", encoding="utf-8")
+        write_text(arguments.json, json.dumps(figures_of(found, summary, claims), indent=2) + "\n")
+        written.append(arguments.json)
+    out.print(f"Written: {', '.join(map(str, written))}", soft_wrap=True)
+    return EXIT_FAILED if found.failures else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -145,7 +145,8 @@ class _Bench:
             return area(result, self._scale, *_CALEX_BUDGETS)
 
         difference = paired(self._each(name, value), self._each(other, value))
-        return Evidence(f"accuracy over budgets of 30 to 70 %, {name} - {other}", difference)
+        low, high = (100 * max(budget, self._scale.budgets[0]) for budget in _CALEX_BUDGETS)
+        return Evidence(f"accuracy over budgets of {low:.0f} to {high:.0f} %, {name} - {other}", difference)
 
     def forgetting(self, name: str, other: str) -> Evidence:
         """Return the difference in what earlier exits lose."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,8 @@ def compare(
         workers: Processes.
 
     Raises:
-        InputError: something given is wrong; nothing was trained. RunFailed: nothing could be trained.
+        InputError: something given is wrong, or the folder cannot be written. RunFailed: nothing could be trained, or
+            the disk is full. What was finished before stays.
     """
     shown = progress or Progress()
     variants = parse_variants(experiment.compare.variants, experiment)
@@ -76,7 +78,7 @@ def compare(
         prices = price_variants(variants, specs, cut, data, folder, shown)
         shares = [cost / prices[variants[0].key].backbone for cost in prices[variants[0].key].truncated]
         every = plan_jobs(experiment, variants, len(data.train), shares)
-        jobs = _missing(every, folder)
+        jobs = _missing(every, folder, shown)
         done = sum(job.work for job in every) - sum(job.work for job in jobs)
         with shown.stage("comparing", sum(job.work for job in every), done) as stage:
             failures = run_jobs(jobs, Plan(experiment, specs, prices, folder), workers=workers, stage=stage)
@@ -87,15 +89,25 @@ def compare(
     return found
 
 
-def _missing(jobs: Sequence[Job], folder: ComparisonFolder) -> list[Job]:
-    """Return the jobs whose results are not all there; a backbone is needed only for them."""
-    wanted = [job for job in jobs if job.kind != "backbone" and not _is_done(job, folder)]
+def _missing(jobs: Sequence[Job], folder: ComparisonFolder, progress: Progress) -> list[Job]:
+    """Return the jobs whose results are not all there; a backbone is needed only for those that train."""
+    wanted = [_less(job, folder) for job in jobs if job.kind != "backbone" and not _is_done(job, folder)]
     needed = {job.seed for job in wanted if job.needs_backbone}
-    return [
-        job
-        for job in jobs
-        if job in wanted or (job.kind == "backbone" and job.seed in needed and not folder.backbones.has(str(job.seed)))
-    ]
+    backbones = [job for job in jobs if job.kind == "backbone" and job.seed in needed]
+    for job in list(backbones):
+        if folder.has_backbone(job.seed):
+            backbones.remove(job)
+        elif folder.backbones.has(str(job.seed)):
+            file = folder.backbones.path(str(job.seed))
+            progress.say(f"{file} is damaged: the backbone of seed {job.seed} is trained again")
+    return sorted([*backbones, *wanted], key=lambda job: (job.seed, job.kind != "backbone"))
+
+
+def _less(job: Job, folder: ComparisonFolder) -> Job:
+    """Return ``job`` without the training where that was done before, and only how exits decide is new."""
+    if job.kind != "variants" or folder.read_saying(job.variants[0].training_key, job.seed) is None:
+        return job
+    return dataclasses.replace(job, work=0, needs_backbone=False)
 
 
 def _is_done(job: Job, folder: ComparisonFolder) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 import filelock
 
 from aebnas.comparing.results import Result, StaticResult
+from aebnas.comparing.saying import Saying
 from aebnas.errors import InputError, RunError
 from aebnas.files import read_json, write_json
 from aebnas.store import WeightStore
@@ -30,6 +31,11 @@ class ComparisonFolder:
     def backbones(self) -> WeightStore:
         """The trained backbones, by seed."""
         return WeightStore(self.path / "backbones")
+
+    @property
+    def logits(self) -> WeightStore:
+        """What trained networks say, by training and seed."""
+        return WeightStore(self.path / "logits")
 
     @property
     def plots(self) -> Path:
@@ -92,6 +98,31 @@ class ComparisonFolder:
             yield
         finally:
             lock.release()
+
+    def has_backbone(self, seed: int) -> bool:
+        """Tell whether the trained backbone of ``seed`` is there and can be read; a damaged one is made again."""
+        if not self.backbones.has(str(seed)):
+            return False
+        try:
+            return "state" in self.backbones.get(str(seed))
+        except RunError as error:
+            logger.warning("%s; it is made again", error)
+            return False
+
+    def write_saying(self, key: str, seed: int, saying: Saying) -> None:
+        """Keep what the network of the training ``key`` says, so that other ways of deciding need no training."""
+        self.logits.put(f"{key}-seed{seed}", saying.to_record())
+
+    def read_saying(self, key: str, seed: int) -> Saying | None:
+        """Return what a training gave; None if it is not there, or damaged (it is trained again)."""
+        name = f"{key}-seed{seed}"
+        if not self.logits.has(name):
+            return None
+        try:
+            return Saying.from_record(self.logits.get(name))
+        except (RunError, KeyError, TypeError, ValueError) as error:
+            logger.warning("%s; it is made again", error)
+            return None
 
     def write_result(self, key: str, result: Result) -> None:
         """Keep the result of the variant ``key``."""

@@ -1,4 +1,7 @@
-"""Jobs over processes: spawned ones, or this one; what fails is told, the others go on."""
+"""Jobs over processes: spawned ones, or this one; what fails is told, the others go on.
+
+A file that cannot be written is no failure of a job: it stops them all.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +21,21 @@ import torch
 
 from aebnas.comparing.jobs import Job
 from aebnas.comparing.workshop import Plan, Workshop
-from aebnas.errors import AebnasError
+from aebnas.errors import AebnasError, RunError, RunFailed
 from aebnas.progress import Stage
 
 logger = logging.getLogger(__name__)
 # A worker tells of its progress at most so often.
 _REPORT_EVERY_S = 0.5
+# A process that was told to end is given so long.
+_PATIENCE_S = 10.0
+# A full or read-only disk fails every job that comes after.
+_STOPS = (RunError, RunFailed)
 _ENDED = 128 + signal.SIGTERM
 _LOST = "its process ended before it was done: memory may have run out; try fewer --workers"
 _NO_BACKBONE = "the backbone of this seed could not be trained: "
+# Nobody listens any more.
+_GONE = (BrokenPipeError, ConnectionResetError)
 Failures = dict[Job, str]
 
 
@@ -35,6 +44,9 @@ def run_jobs(jobs: Sequence[Job], plan: Plan, *, workers: int, stage: Stage) -> 
 
     Args:
         workers: Processes; with 1, everything is done in this one. Threads are divided between them.
+
+    Raises:
+        RunError, RunFailed: a file could not be written; what was finished before stays.
     """
     if workers == 1 or len(jobs) < 2:
         return _in_this_process(jobs, Workshop(plan), stage)
@@ -56,6 +68,8 @@ def _in_this_process(jobs: Sequence[Job], workshop: Workshop, stage: Stage) -> F
         if blocked is None:
             try:
                 workshop.do(job, _Labelled(stage, job))
+            except _STOPS:
+                raise
             except Exception as error:  # the others go on
                 blocked = reason_of(error)
         if blocked is not None:
@@ -110,14 +124,25 @@ class _Pool:
     def _hand_out(self) -> None:
         """Give every idle worker a job that can begin; start workers as long as there is work for them."""
         for job in self._ready():
+            if not self._give(job):
+                return
+
+    def _give(self, job: Job) -> bool:
+        """Send ``job`` to a worker; False: all are at work."""
+        while True:
             worker = next((one for one in self._workers if one.job is None), None)
             if worker is None:
                 if len(self._workers) == self._count:
-                    return
+                    return False
                 worker = self._start()
+            try:
+                worker.connection.send(job)
+            except OSError:  # it died while it had nothing to do: another one gets the job
+                self._drop(worker)
+                continue
             self._waiting.remove(job)
             worker.job = job
-            worker.connection.send(job)
+            return True
 
     def _ready(self) -> list[Job]:
         for job in list(self._waiting):
@@ -139,12 +164,14 @@ class _Pool:
                 kind, value = worker.connection.recv()
             except (EOFError, OSError):
                 self._failures[job] = _LOST
-                self._workers.remove(worker)
+                self._drop(worker)
                 continue
             if kind == "advance":
                 self._stage.advance(value)
             elif kind == "note":
                 self._stage.note(f"{job.label}: {value}")
+            elif kind == "stop":
+                raise value
             else:
                 worker.job = None
                 if value is not None:
@@ -159,6 +186,16 @@ class _Pool:
         there.close()
         self._workers.append(_Worker(process, here))
         return self._workers[-1]
+
+    def _drop(self, worker: _Worker) -> None:
+        """Forget a worker whose pipe has ended, and leave nothing of it behind."""
+        self._workers.remove(worker)
+        worker.connection.close()
+        worker.process.terminate()
+        worker.process.join(_PATIENCE_S)
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join()
 
     def _stop(self) -> None:
         for worker in self._workers:
@@ -200,14 +237,17 @@ def _serve(connection: Connection, plan: Plan, threads: int) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(_ENDED))
     torch.set_num_threads(threads)
     workshop = Workshop(plan)
-    with contextlib.suppress(EOFError, BrokenPipeError):
+    with contextlib.suppress(EOFError, *_GONE):
         while (job := connection.recv()) is not None:
-            stage, failure = _Remote(connection.send), None
+            stage = _Remote(connection.send)
+            answer: tuple[str, object] = ("done", None)
             try:
                 workshop.do(job, stage)
-            except BrokenPipeError:
+            except _GONE:
                 raise
+            except _STOPS as error:
+                answer = ("stop", error)
             except Exception as error:  # told to who gave the job
-                failure = reason_of(error)
+                answer = ("done", reason_of(error))
             stage.flush()
-            connection.send(("done", failure))
+            connection.send(answer)

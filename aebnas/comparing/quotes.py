@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Sequence
 
 import torch
@@ -40,6 +41,9 @@ def price_variants(
 ) -> dict[str, Prices]:
     """Return the prices of every variant by its key; what was measured is kept, so that all seeds pay the same.
 
+    The static networks have one price for all variants, that of the first measurement in this folder: else shares of
+    the backbone's cost would change with the order of the variants.
+
     Args:
         backbone: Cut at the attach points of ``specs``; weights do not matter.
 
@@ -66,8 +70,17 @@ def price_variants(
                 if confidence not in models:
                     models[confidence] = _model(confidence, specs, backbone, data, device, progress)
                 write_json(file, _of(variant, specs, models[confidence]).to_json())
-            found[variant.key] = Prices.from_json(read_json(file))
+            found[variant.key] = _with_one_backbone(Prices.from_json(read_json(file)), folder)
     return found
+
+
+def _with_one_backbone(prices: Prices, folder: ComparisonFolder) -> Prices:
+    """Return ``prices`` with the static networks' of this folder, which these become if there are none yet."""
+    file = folder.path / "prices" / "static.json"
+    if not file.exists():
+        write_json(file, {"backbone": prices.backbone, "truncated": list(prices.truncated)})
+    static = read_json(file)
+    return dataclasses.replace(prices, backbone=static["backbone"], truncated=tuple(static["truncated"]))
 
 
 def _of(variant: Variant, specs: Sequence[BranchSpec], model: CostModel) -> Prices:

@@ -46,13 +46,19 @@ class StaticSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """What tables, pictures and files show."""
+    """What tables, pictures and files show.
+
+    Args:
+        epochs: Of every variant in all.
+        seeds: That every variant was to be trained from.
+    """
 
     cost: str
     scale: Scale
     variants: tuple[VariantSummary, ...]
     statics: tuple[StaticSummary, ...]
     epochs: int
+    seeds: int
     failures: Mapping[str, str]
 
     def to_json(self) -> dict[str, Any]:
@@ -62,6 +68,7 @@ class Summary:
             "backbone_cost": self.scale.backbone,
             "budgets": list(self.scale.budgets),
             "epochs": self.epochs,
+            "seeds": self.seeds,
             "statics": [asdict(static) for static in self.statics],
             "variants": [_variant_json(variant) for variant in self.variants],
             "failures": dict(self.failures),
@@ -88,6 +95,7 @@ def summarise(comparison: Comparison) -> Summary:
         ),
         _statics(comparison, scale),
         comparison.experiment.compare.epochs,
+        comparison.experiment.compare.seeds,
         comparison.failures,
     )
 

@@ -14,7 +14,7 @@ from aebnas.experiment import Experiment
 from aebnas.files import canonical_json, digest
 from aebnas.registry import unknown_name
 from aebnas.settings import Settings
-from aebnas.training.regimes import REGIMES, regime_problem
+from aebnas.training.regimes import REGIMES, matters, regime_problem
 from aebnas.training.settings import RegimeSettings
 
 REGIME = "regime.name"
@@ -39,7 +39,9 @@ class Variant:
     @property
     def training_key(self) -> str:
         """A hash of what training depends on: variants that differ in thresholds alone train once."""
-        settings = self.experiment.regime.model_dump(mode="json")
+        # No variant trains for them, so they are taken as they come.
+        regime = self.experiment.regime.model_copy(update={"final_epochs": RegimeSettings().final_epochs})
+        settings = regime.model_dump(mode="json")
         gates = self.experiment.confidence if "confidence" in REGIMES[self.experiment.regime.name].uses else None
         return digest(canonical_json([settings, self.experiment.cascade, gates]))
 
@@ -68,38 +70,53 @@ def parse_variants(words: Iterable[str], base: Experiment) -> tuple[Variant, ...
     return variants
 
 
-def crossed(words: Sequence[str], choices: Mapping[str, Sequence[str]]) -> list[str]:
+def crossed(words: Sequence[str], choices: Mapping[str, Sequence[str]], base: Experiment) -> list[str]:
     """Return ``words``, each with every combination of ``choices`` (key -> values) that has an effect on it added.
 
     Raises:
-        ExperimentError: a regime is unknown, or a key has an effect on none of them.
+        ExperimentError: a regime or value is unknown, or a key has an effect on none of them.
     """
     found, used = [], set()
     for word in words:
         regime, _, own = word.strip().partition(":")
         _require_regime(regime, word)
-        useful = {key: values for key, values in choices.items() if _works(key, regime, own)}
-        used |= set(useful)
+        useful = {key: values for key, values in choices.items() if _fits(key, regime, own)}
         for values in itertools.product(*useful.values()):
-            added = [f"{key}={value}" for key, value in zip(useful, values, strict=True)]
-            found.append(":".join(filter(None, [regime, "+".join([*filter(None, [own]), *added])])))
+            pairs = dict(zip(useful, values, strict=True))
+            if pairs:
+                settings = _read(_word(regime, own, pairs), base)[0].experiment.regime
+                # A temperature, say, counts beside one target and not beside another.
+                pairs = {key: value for key, value in pairs.items() if _counts(settings, _place(key, regime))}
+            used |= set(pairs)
+            found.append(_word(regime, own, pairs))
     for key in choices:
         if key not in used:
             raise ExperimentError(f"{key} has no effect on any of {', '.join(words)}: drop it")
     return list(dict.fromkeys(found))
 
 
-def _works(key: str, regime: str, own: str) -> bool:
-    """Tell whether a key may be added to a variant: it has an effect, and the variant does not set it already."""
+def _word(regime: str, own: str, pairs: Mapping[str, str]) -> str:
+    added = [f"{key}={value}" for key, value in pairs.items()]
+    return ":".join(filter(None, [regime, "+".join([*filter(None, [own]), *added])]))
+
+
+def _fits(key: str, regime: str, own: str) -> bool:
+    """Tell whether a key may be added to a variant: its regime has it, and the variant does not set it already."""
     place = _place(key, regime)
     set_already = {_place(pair.partition("=")[0].strip(), regime) for pair in own.split("+")}
-    return place is not None and place not in set_already and _matters(regime, place)
+    return place is not None and place not in set_already and _has(regime, place)
 
 
-def _matters(regime: str, place: str) -> bool:
-    """Tell whether the setting of an experiment at ``place`` has an effect under a regime."""
+def _has(regime: str, place: str) -> bool:
+    """Tell whether the setting of an experiment at ``place`` can have an effect under a regime at all."""
     block, _, key = place.partition(".")
     return block != "regime" or key.startswith("training.") or key in REGIMES[regime].uses
+
+
+def _counts(settings: RegimeSettings, place: str | None) -> bool:
+    """Tell whether the setting of an experiment at ``place`` has an effect beside the others."""
+    block, _, key = (place or "").partition(".")
+    return block != "regime" or matters(settings, key)
 
 
 def _require_regime(regime: str, word: str) -> None:
@@ -108,9 +125,19 @@ def _require_regime(regime: str, word: str) -> None:
 
 
 def _parse(word: str, base: Experiment) -> Variant:
+    variant, places = _read(word, base)
+    for key, place in places.items():
+        if not _counts(variant.experiment.regime, place):
+            raise ExperimentError(f"variant {word!r}: {key} has no effect beside its other settings: leave it out")
+    return variant
+
+
+def _read(word: str, base: Experiment) -> tuple[Variant, dict[str, str]]:
+    """Return a variant, and the places in the experiment of the keys that stand there."""
     regime, _, text = word.partition(":")
     _require_regime(regime, word)
     options: dict[str, Any] = {REGIME: regime}
+    places: dict[str, str] = {}
     for pair in filter(None, text.split("+")):
         key, equals, value = pair.partition("=")
         if not equals:
@@ -120,10 +147,11 @@ def _parse(word: str, base: Experiment) -> Variant:
             raise ExperimentError(f"variant {word!r}: {unknown_name('key', key, _known_keys(regime))}")
         if place.removeprefix("regime.") in _EQUAL:
             raise ExperimentError(f"variant {word!r}: {key} is the same for all variants: leave it out")
-        if not _matters(regime, place):
+        if not _has(regime, place):
             raise ExperimentError(f"variant {word!r}: {key} has no effect under {regime}: leave it out")
         if place in options:
             raise ExperimentError(f"variant {word!r}: {key} stands there twice: drop one")
+        places[key.strip()] = place
         options[place] = _value(value, f"variant {word!r}: {key}")
     try:
         variant = Variant(word, base.override(options))
@@ -132,7 +160,7 @@ def _parse(word: str, base: Experiment) -> Variant:
     problem = regime_problem(variant.experiment.regime)
     if problem is not None:
         raise ExperimentError(f"variant {word!r}: {problem}")
-    return variant
+    return variant, places
 
 
 def _value(text: str, where: str) -> Any:
@@ -164,7 +192,7 @@ def _own_block(regime: str) -> dict[str, str]:
 
 
 def _known_keys(regime: str) -> list[str]:
-    shared = [key for key in _keys(RegimeSettings) if key not in _EQUAL and _matters(regime, f"regime.{key}")]
+    shared = [key for key in _keys(RegimeSettings) if key not in _EQUAL and _has(regime, f"regime.{key}")]
     return list(dict.fromkeys([*_own_block(regime), *shared, *_DECIDING]))
 
 

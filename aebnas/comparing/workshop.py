@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -18,12 +17,14 @@ from aebnas.branches.spec import BranchSpec
 from aebnas.comparing.arena import fresh_backbone, load_splits
 from aebnas.comparing.folder import ComparisonFolder
 from aebnas.comparing.jobs import Job
-from aebnas.comparing.lessons import Lesson, Scaled, Trained, train_variant
+from aebnas.comparing.lessons import Lesson, Scaled, train_variant
 from aebnas.comparing.pricing import Prices
 from aebnas.comparing.results import Result, StaticResult
+from aebnas.comparing.saying import Saying
 from aebnas.comparing.scoring import Said, diagnose, exit_accuracies, score
 from aebnas.comparing.variants import Variant
 from aebnas.data.splits import DataBundle
+from aebnas.errors import RunError
 from aebnas.experiment import Experiment
 from aebnas.files import digest
 from aebnas.progress import Progress, Stage
@@ -72,7 +73,7 @@ class Workshop:
         """Do ``job`` and write what came of it.
 
         Raises:
-            AebnasError: the training failed, or a file could not be written.
+            RunError, RunFailed: a file could not be written; it is not the job's fault. AebnasError: training failed.
         """
         {"backbone": self._train_backbone, "static": self._train_static, "variants": self._train_variants}[job.kind](
             job, stage
@@ -101,6 +102,18 @@ class Workshop:
         self._folder.write_static(StaticResult(job.exit, job.seed, trained, seconds, *accuracies))
 
     def _train_variants(self, job: Job, stage: Stage) -> None:
+        """Train what has not been trained yet, and make the results that are not there."""
+        folder, key, seed = self._folder, job.variants[0].training_key, job.seed
+        saying = folder.read_saying(key, seed)
+        if saying is None:
+            saying = self._train(job, stage)
+            folder.write_saying(key, seed, saying)
+        for variant in job.variants:
+            # What is finished stays as it is, even if this training should differ in the last digit.
+            if folder.read_result(variant.key, seed) is None:
+                folder.write_result(variant.key, self._result(variant, seed, saying))
+
+    def _train(self, job: Job, stage: Stage) -> Saying:
         start, plan, seed = time.perf_counter(), self._plan, job.seed
         fresh = self._fresh(seed)
         initial = state_of(fresh.model)
@@ -115,26 +128,25 @@ class Workshop:
         )
         trained = train_variant(job.variants[0].experiment, job.epochs, lesson, stage)
         network = trained.network.to(self._device).eval()
-        splits = self._said(network)
+        validation, test = (tuple(said.logits) for said in self._said(network))
+        backbone_epochs = plan.base.compare.backbone_epochs if job.needs_backbone else 0
         seconds = time.perf_counter() - start
-        for variant in job.variants:
-            # What is finished stays as it is, even if this training should differ in the last digit.
-            if self._folder.read_result(variant.key, seed) is None:
-                self._folder.write_result(variant.key, self._result(variant, job, splits, trained, seconds))
+        return Saying(validation, test, trained.epochs, backbone_epochs, seconds, trained.forgetting)
 
-    def _result(self, variant: Variant, job: Job, splits: Sequence[Said], trained: Trained, seconds: float) -> Result:
-        experiment, (validation, test) = variant.experiment, splits
+    def _result(self, variant: Variant, seed: int, saying: Saying) -> Result:
+        experiment, data = variant.experiment, self.data
+        validation, test = Said(saying.validation, data.validation.labels), Said(saying.test, data.test.labels)
         return Result(
             variant=variant.name,
-            seed=job.seed,
-            epochs=trained.epochs,
-            backbone_epochs=experiment.compare.backbone_epochs if job.needs_backbone else 0,
-            seconds=seconds,
+            seed=seed,
+            epochs=saying.epochs,
+            backbone_epochs=saying.backbone_epochs,
+            seconds=saying.seconds,
             accuracies_val=exit_accuracies(validation, experiment),
             accuracies_test=exit_accuracies(test, experiment),
             points=score(validation, test, experiment, self._plan.prices[variant.key]),
             diagnostics=diagnose(test, experiment),
-            forgetting=trained.forgetting,
+            forgetting=saying.forgetting,
         )
 
     def _read_trained(self, seed: int) -> SegmentedBackbone:
@@ -145,7 +157,10 @@ class Workshop:
 
     def _make_features(self, seed: int) -> FeatureStore:
         folder, body = self._folder.features(seed), self._trained(seed).to(self._device)
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot write {folder}: {error.strerror or error}; choose another folder") from error
         # The processes of a comparison need the same features at about the same time: one makes them.
         with filelock.FileLock(folder / "lock"):
             return FeatureStore(

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from rich import box
 from rich.console import Console
@@ -19,6 +20,15 @@ from aebnas.costs.kinds import COSTS
 from aebnas.report.describe import MISSING
 
 Cell = Callable[[VariantSummary], str]
+
+
+class Column(Protocol):
+    """Makes the cells of a figure with so many decimal places."""
+
+    def __call__(self, figure: str, places: int = 2, /) -> Cell:
+        """Return what makes the cell of a variant."""
+
+
 _FAILED = "failed"
 _FIRST = "reference"
 
@@ -43,13 +53,13 @@ def comparison_csv(summary: Summary) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     seeds = sorted({seed for variant in summary.variants for by_seed in variant.values.values() for seed in by_seed})
-    difference = ["difference", "difference_low", "difference_high"]
+    difference = ["difference", "difference_low", "difference_high", "difference_seeds"]
     writer.writerow(["variant", "figure", "mean", "spread", "seeds", *difference, *(f"seed_{seed}" for seed in seeds)])
     for variant in summary.variants:
         for figure, by_seed in variant.values.items():
             mean, change = variant.mean(figure), variant.differences.get(figure)
             row = [None, None, 0] if mean is None else [mean.mean, mean.spread, mean.seeds]
-            row += [None] * 3 if change is None else [change.mean, change.low, change.high]
+            row += [None] * 4 if change is None else [change.mean, change.low, change.high, change.seeds]
             writer.writerow([variant.name, figure, *row, *(by_seed.get(seed) for seed in seeds)])
     for static in summary.statics:
         accuracy = static.accuracy
@@ -65,16 +75,17 @@ def comparison_json(summary: Summary) -> str:
 
 def _curve_table(summary: Summary) -> Table:
     kind = COSTS[summary.cost]
+    percent, difference = _percent(summary.seeds), _difference(summary.seeds)
     title = f"test accuracy, %, within shares of the static backbone's cost ({kind.text(summary.scale.backbone)})"
     columns: list[tuple[str, Cell]] = [
-        (f"within\n{100 * budget:.0f} %", _percent(f"accuracy_{100 * budget:.0f}")) for budget in BUDGETS
+        (f"within\n{100 * budget:.0f} %", percent(f"accuracy_{100 * budget:.0f}")) for budget in BUDGETS
     ]
     columns += [
-        ("area", _percent("area")),
-        ("area, diff.\nto first", _difference("area")),
-        ("cost, % at\nits accuracy", _percent("cost_same", places=1)),
-        ("diff.\nto first", _difference("cost_same", places=1)),
-        ("cost, % at\n1 point less", _percent("cost_minus1", places=1)),
+        ("area", percent("area")),
+        ("area, diff.\nto first", difference("area")),
+        ("cost, % at\nits accuracy", percent("cost_same", 1)),
+        ("diff.\nto first", difference("cost_same", 1)),
+        ("cost, % at\n1 point less", percent("cost_minus1", 1)),
     ]
     table = _table(title, summary, columns)
     table.add_section()
@@ -82,21 +93,22 @@ def _curve_table(summary: Summary) -> Table:
         place = next((i for i, budget in enumerate(BUDGETS) if static.cost <= budget + 1e-9), None)
         cells = [""] * len(columns)
         if place is not None:
-            cells[place] = _with_spread(static.accuracy, 100, 2)
+            cells[place] = _with_spread(static.accuracy, 100, 2, summary.seeds)
         cells[-3] = f"{100 * static.cost:.1f}"
         table.add_row(Text(static.name), *cells)
     return table
 
 
 def _exits_table(summary: Summary) -> Table:
+    percent, seeds = _percent(summary.seeds), summary.seeds
     exits = sorted({figure for variant in summary.variants for figure in variant.values if figure.startswith("exit")})
-    columns = [(f"{name[:4]} {name[4:]}\nalone, %", _percent(name)) for name in exits]
+    columns = [(f"{name[:4]} {name[4:]}\nalone, %", percent(name)) for name in exits]
     columns += [
-        ("final\nalone, %", _percent("final")),
-        ("EEFP", _plain("eefp")),
-        ("ECE", _plain("ece")),
-        ("AUROC", _plain("auroc")),
-        ("forgets,\npoints", _percent("forgetting")),
+        ("final\nalone, %", percent("final")),
+        ("EEFP", _plain("eefp", seeds)),
+        ("ECE", _plain("ece", seeds)),
+        ("AUROC", _plain("auroc", seeds)),
+        ("forgets,\npoints", percent("forgetting")),
         ("epochs", _epochs),
     ]
     shown = [column for column in columns if column[0] != "forgets,\npoints" or _knows(summary, "forgetting")]
@@ -120,36 +132,52 @@ def _knows(summary: Summary, figure: str) -> bool:
     return any(variant.mean(figure) is not None for variant in summary.variants)
 
 
-def _percent(figure: str, *, places: int = 2) -> Cell:
-    return lambda variant: _with_spread(variant.mean(figure), 100, places)
+def _percent(seeds: int) -> Column:
+    return lambda figure, places=2: lambda variant: _with_spread(variant.mean(figure), 100, places, seeds)
 
 
-def _plain(figure: str) -> Cell:
-    return lambda variant: _with_spread(variant.mean(figure), 1, 3)
+def _plain(figure: str, seeds: int) -> Cell:
+    return lambda variant: _with_spread(variant.mean(figure), 1, 3, seeds)
 
 
-def _difference(figure: str, *, places: int = 2) -> Cell:
-    def cell(variant: VariantSummary) -> str:
-        difference = variant.differences.get(figure)
-        # Only the first one has no differences at all.
-        return difference_text(difference, places) if difference or variant.differences else _FIRST
+def _difference(seeds: int) -> Column:
+    def column(figure: str, places: int = 2) -> Cell:
+        def cell(variant: VariantSummary) -> str:
+            difference = variant.differences.get(figure)
+            # Only the first one has no differences at all.
+            return difference_text(difference, places, seeds) if difference or variant.differences else _FIRST
 
-    return cell
+        return cell
+
+    return column
 
 
-def difference_text(difference: Difference | None, places: int = 2) -> str:
-    """Return a difference in points with half its 95 % interval: ``+0.31 ±0.20``."""
+def difference_text(difference: Difference | None, places: int = 2, seeds: int | None = None) -> str:
+    """Return a difference in points with half its 95 % interval: ``+0.31 ±0.20``.
+
+    Args:
+        seeds: That there are; how many of them count is told where that is fewer: ``+0.31 ±0.20 (2/3)``.
+    """
     if difference is None:
         return MISSING
     half = "" if difference.half is None else f" ±{100 * difference.half:.{places}f}"
-    return f"{100 * difference.mean:+.{places}f}{half}"
+    return f"{100 * difference.mean:+.{places}f}{half}{_share(difference.seeds, seeds)}"
 
 
-def _with_spread(estimate: Estimate | None, scale: float, places: int) -> str:
+def _with_spread(estimate: Estimate | None, scale: float, places: int, seeds: int) -> str:
     if estimate is None:
         return MISSING
     spread = "" if estimate.spread is None else f" ±{scale * estimate.spread:.{places}f}"
-    return f"{scale * estimate.mean:.{places}f}{spread}"
+    return f"{scale * estimate.mean:.{places}f}{spread}{_share(estimate.seeds, seeds)}"
+
+
+def _share(known: int, seeds: int | None) -> str:
+    return "" if seeds is None or known >= seeds else f" ({known}/{seeds})"
+
+
+def _lacks_seeds(summary: Summary) -> bool:
+    means = (variant.mean(figure) for variant in summary.variants for figure in variant.values)
+    return any(mean is not None and mean.seeds < summary.seeds for mean in means)
 
 
 def _epochs(variant: VariantSummary) -> str:
@@ -170,5 +198,10 @@ def _notes(summary: Summary) -> list[str]:
         f"backbone's on validation, {summary.epochs} epochs as all have.",
         "epochs: of the trained backbone + after it; where branches train on their own, each of them.",
     ]
+    if _lacks_seeds(summary):
+        lines.append(
+            f"(n/{summary.seeds}): a mean over the n seeds that have the figure, that reach the accuracy, say; means "
+            "over other seeds are not to be held against it."
+        )
     lines += [f"{name} failed: {reason}" for name, reason in summary.failures.items()]
     return lines

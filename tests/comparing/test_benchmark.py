@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 from pathlib import Path
 
 import pytest
 from made_up_results import comparison, point, result
+from rich.console import Console
 
 from aebnas.comparing.claims import judge
 from aebnas.comparing.jobs import check_epochs
 from aebnas.comparing.summary import summarise
 from aebnas.comparing.variants import parse_variants
+from aebnas.report.comparison import print_comparison
 
 _PLAIN = "calex:aligned=false+target=labels"
 FULL_CLAIMS = [
@@ -57,4 +60,45 @@ def test_the_figures_are_one_flat_object_with_every_variant_and_claim(regimes, t
     assert found["claim_mixed"] == "within the spread"
     assert found["claim_difference_mixed_1"] == 0.0
     assert all(value is None or isinstance(value, (int, float, str)) for value in found.values())
-    assert regimes.claims_table(claims).row_count == len(claims)
+    assert regimes.claims_table(claims, 3).row_count == len(claims)
+
+
+def test_how_many_seeds_reach_an_accuracy_is_told(regimes, tmp_path):
+    # The static backbone has 0.9 on validation: two of three seeds reach it.
+    best = {0: 0.91, 1: 0.92, 2: 0.8}
+    results = {
+        name: {seed: result(name, seed, [point(0.7, 40), point(value, 80)]) for seed, value in best.items()}
+        for name in ("disjoint", "joint")
+    }
+    compared = comparison(results, tmp_path)
+    summary = summarise(compared)
+    found = regimes.figures_of(compared, summary, [])
+    assert (found["macs_mean_same_joint"], found["seeds_macs_mean_same_joint"]) == (80.0, 2)
+    console = Console(width=240, record=True, file=io.StringIO())
+    print_comparison(summary, console)
+    text = console.export_text()
+    assert "80.0 ±0.0 (2/3)" in text
+    assert "+0.0 ±0.0 (2/3)" in text
+    assert "(n/3): a mean over the n seeds" in text
+
+
+def test_a_mistake_is_one_sentence_and_what_was_trained_stays(regimes, tmp_path, monkeypatch, capsys):
+    compared = comparison(
+        {name: {0: result(name, 0, [point(0.7, 40)])} for name in ("joint", "mixed", "disjoint")}, tmp_path / "run"
+    )
+    monkeypatch.setattr(regimes, "compare", lambda *_, **__: compared)
+    (tmp_path / "file").write_text("")
+    assert regimes.main(["--json", str(tmp_path / "new" / "figures.json")]) == 0
+    assert "claim_mixed" in (tmp_path / "new" / "figures.json").read_text()
+    assert regimes.main(["--json", str(tmp_path / "file" / "figures.json")]) == 2
+    told = capsys.readouterr()
+    assert "cannot write" in told.err
+    assert "Traceback" not in told.err
+    assert (tmp_path / "run" / "comparison.json").exists()
+
+    def interrupt(*_, **options):
+        assert options["run_dir"] == regimes.QUICK_FOLDER
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(regimes, "compare", interrupt)
+    assert regimes.main(["--quick"]) == 130

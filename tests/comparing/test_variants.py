@@ -39,6 +39,8 @@ def test_keys_are_looked_up_in_the_own_block_then_in_the_regime_then_among_what_
         ("joint:weighting=linear+weighting=equal", "stands there twice"),
         ("disjoint:weighting=linear", "has no effect under disjoint"),
         ("cgt-hard:sharpness=3", "has no effect under cgt-hard"),
+        ("cgt-soft:residual=probability+tau=0.5", "tau has no effect beside its other settings"),
+        ("joint:temperature=2", "temperature has no effect beside its other settings"),
         ("joint:training.epochs=3", "the same for all variants"),
         ("disjoint:target=final", "target"),
         ("joint:label_smoothing=2", "label_smoothing"),
@@ -66,14 +68,21 @@ def test_variants_that_differ_in_how_exits_decide_train_alike(toy_experiment):
     assert len({one.key, other.key, third.key}) == 3
 
 
+def test_epochs_that_no_variant_trains_for_change_no_key(toy_experiment):
+    one, other = (
+        parse_variants(["joint"], toy_experiment().override({"regime.final_epochs": epochs}))[0] for epochs in (6, 9)
+    )
+    assert one.key == other.key
+
+
 def test_a_regime_that_gates_by_the_confidence_trains_anew_for_each(toy_experiment):
     one, other = parse_variants(["cgt-hard", "cgt-hard:confidence=margin"], toy_experiment())
     assert one.training_key != other.training_key
 
 
-def test_choices_multiply_only_the_variants_that_they_have_an_effect_on():
+def test_choices_multiply_only_the_variants_that_they_have_an_effect_on(toy_experiment):
     words = ["disjoint", "joint", "joint:weighting=ramp"]
-    found = crossed(words, {"confidence": ["margin", "entropy"], "weighting": ["equal", "linear"]})
+    found = crossed(words, {"confidence": ["margin", "entropy"], "weighting": ["equal", "linear"]}, toy_experiment())
     assert found == [
         "disjoint:confidence=margin",
         "disjoint:confidence=entropy",
@@ -84,12 +93,19 @@ def test_choices_multiply_only_the_variants_that_they_have_an_effect_on():
         "joint:weighting=ramp+confidence=margin",
         "joint:weighting=ramp+confidence=entropy",
     ]
-    assert crossed(["cgt-soft", "joint"], {"tau": ["0.5"]}) == ["cgt-soft:tau=0.5", "joint"]
+    taught = crossed(["joint"], {"target": ["labels", "backbone"], "temperature": ["2", "4"]}, toy_experiment())
+    # A temperature counts only where there is a teacher.
+    assert taught == [
+        "joint:target=labels",
+        "joint:target=backbone+temperature=2",
+        "joint:target=backbone+temperature=4",
+    ]
+    assert crossed(["cgt-soft", "joint"], {"tau": ["0.5"]}, toy_experiment()) == ["cgt-soft:tau=0.5", "joint"]
 
 
-def test_a_choice_without_any_effect_is_refused():
+def test_a_choice_without_any_effect_is_refused(toy_experiment):
     with pytest.raises(ExperimentError, match="tau has no effect on any of joint, mixed"):
-        crossed(["joint", "mixed"], {"tau": ["0.5"]})
+        crossed(["joint", "mixed"], {"tau": ["0.5"]}, toy_experiment())
 
 
 def test_keys_of_finished_results_stay():
