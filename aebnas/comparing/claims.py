@@ -154,15 +154,22 @@ class _Bench:
         return Evidence(f"forgetting, {name} - {other}", difference, lower=True)
 
     def ranking(self) -> Evidence:
-        """Return the difference, seed by seed, between the rank correlations of EEFP and -ECE with the area."""
-        rows: dict[int, list[tuple[float, float, float]]] = {}
+        """Return the difference, seed by seed, between the rank correlations of EEFP and -ECE with the area.
+
+        Over networks: variants that differ in thresholds alone have one EEFP and one ECE, and the first of them counts.
+        """
+        rows: dict[int, dict[tuple[float, float], float]] = {}
         for results in self._results.values():
             for seed, result in results.items():
                 eefp, ece = result.diagnostics.get("eefp"), result.diagnostics.get("ece")
                 whole = area(result, self._scale)
                 if eefp is not None and ece is not None and whole is not None:
-                    rows.setdefault(seed, []).append((eefp, -ece, whole))
-        enough = {seed: np.array(found).T for seed, found in rows.items() if len(found) > 2}
+                    rows.setdefault(seed, {}).setdefault((eefp, -ece), whole)
+        enough = {
+            seed: np.array([(*pair, whole) for pair, whole in found.items()]).T
+            for seed, found in rows.items()
+            if len(found) > 2
+        }
         eefps = {seed: rank_correlation(columns[0], columns[2]) for seed, columns in enough.items()}
         eces = {seed: rank_correlation(columns[1], columns[2]) for seed, columns in enough.items()}
         return Evidence("rank correlation with the area under the curve, EEFP - (-ECE)", paired(eefps, eces))

@@ -57,6 +57,8 @@ def test_what_ranks_variants_as_their_area_does_is_told_seed_by_seed(tmp_path):
         name: with_accuracy(name, 0.6 + place / 10, eefp=eefp[place], ece=ece[place])
         for place, name in enumerate(("joint", "mixed", "disjoint"))
     }
+    # The same network with other thresholds says nothing about the measures.
+    results["joint:thresholds=per-class"] = with_accuracy("", 0.95, eefp=0.7, ece=0.1)
     (claim,) = (claim for claim in judge(comparison(results, tmp_path)) if claim.name == "eefp")
     # EEFP ranks as the area does in every seed, -ECE the other way round: 1 - (-1).
     assert claim.parts[0].difference.mean == 2.0
