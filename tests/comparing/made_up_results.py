@@ -11,6 +11,8 @@ from aebnas.comparing.results import Point, Result, StaticResult
 from aebnas.exits.costs import Reduction
 from aebnas.experiment import Experiment
 
+# What the comparisons of the tests train.
+VARIANTS = ("disjoint", "joint", "mixed", "joint:confidence=margin", "cgt-soft", "calex", "sequential:protection=ewc")
 # One branch: leaving there costs 40, going on 110, the backbone alone 100.
 PRICES = Prices({(False,): (float("nan"), 100.0), (True,): (40.0, 110.0)}, 100.0, (40.0,), Reduction())
 
