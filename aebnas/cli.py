@@ -112,6 +112,7 @@ def _say_next(path: Path) -> None:
     for command, what in (
         (f"aebnas export {path} --out {name}-onnx", "the network marked in the table, as ONNX files"),
         (f"aebnas evaluate {name}-onnx", "its accuracy and latency, measured beside the backbone's"),
+        (f"aebnas diagnose {path}", "how well its exits know when to leave"),
         (f"aebnas report {path}", "everything on one page"),
     ):
         out.print(f"  [bold]{command}[/bold]  [dim]{what}[/dim]", soft_wrap=True)

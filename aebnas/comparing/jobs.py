@@ -57,8 +57,8 @@ def check_epochs(variant: Variant, branches: int) -> None:
     phases, epochs = REGIMES[settings.name].phases(branches, settings), epochs_of(settings, compare)
     if REGIMES[settings.name].kind == "whole" and share_epochs(phases) and len(phases) > epochs:
         raise ExperimentError(
-            f"variant {variant.name!r} trains {len(phases)} parts one after the other in {epochs} epochs: raise "
-            "compare.epochs, so that it has no more of them than the others"
+            f"variant {variant.name!r} trains {len(phases)} parts one after the other, and of {compare.epochs} epochs "
+            f"has {epochs} after the backbone's: raise compare.epochs (--epochs), so that it has at least {len(phases)}"
         )
 
 

@@ -192,21 +192,25 @@ class _Pool:
         self._workers.remove(worker)
         worker.connection.close()
         worker.process.terminate()
-        worker.process.join(_PATIENCE_S)
-        if worker.process.is_alive():
-            worker.process.kill()
-            worker.process.join()
+        _bury(worker.process)
 
     def _stop(self) -> None:
+        # Idle workers end with their pipe. A word of goodbye could come behind half of a message, if Ctrl-C came in the
+        # middle of sending it, and would be waited for for ever.
         for worker in self._workers:
-            if worker.job is None:
-                with contextlib.suppress(OSError):
-                    worker.connection.send(None)
-            else:
+            worker.connection.close()
+            if worker.job is not None:
                 worker.process.terminate()
         for worker in self._workers:
-            worker.process.join()
-            worker.connection.close()
+            _bury(worker.process)
+
+
+def _bury(process: SpawnProcess) -> None:
+    """Wait until ``process`` has ended, for a while; then make an end of it."""
+    process.join(_PATIENCE_S)
+    if process.is_alive():
+        process.kill()
+        process.join()
 
 
 class _Remote(Stage):
@@ -230,7 +234,7 @@ class _Remote(Stage):
 
 
 def _serve(connection: Connection, plan: Plan, threads: int) -> None:
-    """Do the jobs that come through ``connection``, until None does."""
+    """Do the jobs that come through ``connection``, until it ends."""
     # Ctrl-C reaches all processes of a terminal; the one that gave the jobs ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # An exit instead of a death leaves no semaphores of libraries behind.
@@ -238,7 +242,8 @@ def _serve(connection: Connection, plan: Plan, threads: int) -> None:
     torch.set_num_threads(threads)
     workshop = Workshop(plan)
     with contextlib.suppress(EOFError, *_GONE):
-        while (job := connection.recv()) is not None:
+        while True:
+            job = connection.recv()
             stage = _Remote(connection.send)
             answer: tuple[str, object] = ("done", None)
             try:

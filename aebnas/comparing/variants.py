@@ -90,6 +90,8 @@ def crossed(words: Sequence[str], choices: Mapping[str, Sequence[str]], base: Ex
             used |= set(pairs)
             found.append(_word(regime, own, pairs))
     for key in choices:
+        if not any(_place(key, regime) for regime in REGIMES):
+            raise ExperimentError(unknown_name("key", key, dict.fromkeys(itertools.chain(*map(_known_keys, REGIMES)))))
         if key not in used:
             raise ExperimentError(f"{key} has no effect on any of {', '.join(words)}: drop it")
     return list(dict.fromkeys(found))

@@ -40,6 +40,11 @@ def subject_of_run(run: Run, id: str | None = None, *, progress: Progress | None
     """
     row = run.pick(id)
     if row["static"]:
+        if all(other["static"] for other in run.rows):
+            raise InputError(
+                f"no point of {run.folder.path} leaves early, so there is nothing to diagnose: search with more "
+                "search.trials, or another space"
+            )
         raise InputError(f"{row['id']} is a static network: there is no exit to diagnose; {_FIX}")
     thresholds = thresholds_from_json(row["thresholds"])
     require_exits(thresholds, str(row["id"]), _FIX)

@@ -196,6 +196,7 @@ def _notes(summary: Summary) -> list[str]:
         "a little.",
         "area: mean accuracy over budgets from the first exit's cost to the backbone's. its accuracy: the static "
         f"backbone's on validation, {summary.epochs} epochs as all have.",
+        "–: no policy costs so little, or is so accurate, with any seed.",
         "epochs: of the trained backbone + after it; where branches train on their own, each of them.",
     ]
     if _lacks_seeds(summary):

@@ -29,6 +29,7 @@ class Front:
         pick: What ``run.pick()`` chooses.
         backbone: Among ``statics``.
         costs: Names of the costs that are an objective, the target or a limit.
+        own_settings: Whether networks chose how they are trained and decide.
     """
 
     finalists: list[Row]
@@ -37,6 +38,7 @@ class Front:
     pick: Row
     backbone: Row
     costs: tuple[str, ...] = ()
+    own_settings: bool = False
 
     @classmethod
     def of(cls, run: Run) -> Front:
@@ -57,6 +59,7 @@ class Front:
             pick=next(row for row in rows if row["id"] == chosen),
             backbone=backbone,
             costs=tuple(wanted_costs(run.experiment, CostLimits.of(run.folder.profile().limits, search.limits))),
+            own_settings=bool(search.genes),
         )
 
     @property

@@ -38,7 +38,7 @@ def columns(front: Front) -> list[tuple[str, Cell]]:
     shown = [(heading, cell) for heading, column, cell in every if front.knows(column)]
     if len({row.get("precision") for row in front.rows}) > 1:
         shown.insert(1, ("precision", lambda row: str(row.get("precision"))))
-    if len({settings_text(row) for row in front.early}) > 1:
+    if front.own_settings:
         shown.insert(1, ("training, confidence", settings_text))
     return [("id", lambda row: f"{PICK_MARK} {row['id']}" if row is front.pick else f"  {row['id']}"), *shown]
 

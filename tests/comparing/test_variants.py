@@ -106,6 +106,8 @@ def test_choices_multiply_only_the_variants_that_they_have_an_effect_on(toy_expe
 def test_a_choice_without_any_effect_is_refused(toy_experiment):
     with pytest.raises(ExperimentError, match="tau has no effect on any of joint, mixed"):
         crossed(["joint", "mixed"], {"tau": ["0.5"]}, toy_experiment())
+    with pytest.raises(ExperimentError, match="there is no key 'tua': did you mean 'tau'"):
+        crossed(["joint", "cgt-soft"], {"tua": ["0.5"]}, toy_experiment())
 
 
 def test_keys_of_finished_results_stay():

@@ -8,6 +8,7 @@ import pytest
 from aebnas.branches.spec import NetworkSpec
 from aebnas.errors import ExperimentError
 from aebnas.export.session import EarlyExitSession
+from aebnas.report.table import front_table
 from aebnas.run import Run
 from aebnas.searching.genes import effective
 from aebnas.searching.search import search
@@ -141,3 +142,9 @@ def test_patience_leaves_early(toy_experiment, prepared, tmp_path):
     shares = [point["exit_shares"] for evaluation in evaluations for point in evaluation["curve"]]
     # Nobody leaves at the first exit, which has no other to agree with; some leave at the second, and some go on.
     assert any(len(share) == 3 and share[0] == 0 and 0 < share[1] < 1 for share in shares)
+
+
+def test_the_table_says_what_networks_chose_where_they_may_choose(chosen, finished):
+    headings = [str(column.header) for column in front_table(chosen).columns]
+    assert headings[1] == "training, confidence"
+    assert "training, confidence" not in [str(column.header) for column in front_table(finished).columns]
