@@ -145,6 +145,5 @@ def test_patience_leaves_early(toy_experiment, prepared, tmp_path):
 
 
 def test_the_table_says_what_networks_chose_where_they_may_choose(chosen, finished):
-    headings = [str(column.header) for column in front_table(chosen).columns]
-    assert headings[1] == "training, confidence"
+    assert "training, confidence" in [str(column.header) for column in front_table(chosen).columns]
     assert "training, confidence" not in [str(column.header) for column in front_table(finished).columns]
