@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import pytest
@@ -137,6 +138,16 @@ def test_a_worker_that_dies_idle_loses_no_job(base, tmp_path):
         assert [(worker.process is dead.process, worker.job) for worker in pool._workers] == [(False, job)]
     finally:
         pool._stop()
+
+
+def test_a_worker_that_was_sent_half_a_message_is_not_waited_for(base, tmp_path):
+    """As Ctrl-C in the middle of sending a job leaves it."""
+    pool = _Pool(Plan(base, (), {}, ComparisonFolder(tmp_path)), 1, Stage())
+    worker = pool._start()
+    # The first bytes of the length that comes before every message.
+    os.write(worker.connection.fileno(), b"\x00\x00")
+    pool._stop()
+    assert not worker.process.is_alive()
 
 
 class _Told(Progress):
