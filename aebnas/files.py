@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -92,6 +92,21 @@ def digest(*parts: bytes | str) -> str:
 def canonical_json(value: Any) -> str:
     """Return ``value`` as JSON with sorted keys and no spaces, the same text for equal values."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def first_difference(
+    earlier: Mapping[str, Any], now: Mapping[str, Any], prefix: str = ""
+) -> tuple[str, Any, Any] | None:
+    """Return the first dotted key whose value differs, its earlier value and the one now; None if none does."""
+    for key in (*now, *earlier):
+        value, other = now.get(key), earlier.get(key)
+        if isinstance(value, dict) and isinstance(other, dict):
+            found = first_difference(other, value, f"{prefix}{key}.")
+            if found:
+                return found
+        elif value != other:
+            return f"{prefix}{key}", other, value
+    return None
 
 
 def _cannot_write(path: Path, error: OSError) -> AebnasError:

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import filelock
 import yaml
 
 from aebnas.devices.profile import HardwareProfile
 from aebnas.errors import RunError
 from aebnas.experiment import Experiment
-from aebnas.files import read_json, write_json, write_text
+from aebnas.files import first_difference, read_json, write_json, write_text
+from aebnas.locks import exclusive
 from aebnas.settings import parse_settings, read_yaml
 from aebnas.spaces.definition import SpaceDefinition
 from aebnas.store import WeightStore
@@ -71,10 +71,10 @@ class RunFolder:
         """
         now = _comparable(experiment, space, profile)
         if self.experiment_file.exists():
-            key = _first_difference(_comparable(self.experiment(), self.space(), self.profile()), now)
-            if key is not None:
+            difference = first_difference(_comparable(self.experiment(), self.space(), self.profile()), now)
+            if difference is not None:
                 raise RunError(
-                    f"{self.path} holds a run whose {key} differs: choose another folder with --run-dir, "
+                    f"{self.path} holds a run whose {difference[0]} differs: choose another folder with --run-dir, "
                     "or delete this one"
                 )
         elif self.path.exists() and any(map(_is_foreign, self.path.iterdir())):
@@ -124,31 +124,30 @@ class RunFolder:
             RunError: another process is at it; the message says which.
         """
         owner = self.path / LOCK_FILES[1]
-        lock = filelock.FileLock(self.path / LOCK_FILES[0], timeout=0)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-            owner.write_text(str(os.getpid()), encoding="utf-8")
-        except filelock.Timeout:
+
+        def busy() -> str:
             who = owner.read_text(encoding="utf-8") if owner.exists() else "unknown"
-            raise RunError(
-                f"{self.path} is being searched by process {who}: wait for it, stop it, or choose another --run-dir"
-            ) from None
-        except OSError as error:
-            raise RunError(f"cannot use {self.path} ({error.strerror or error}): choose another --run-dir") from error
-        # Outside of the try above: an OSError of the work itself says nothing about this folder.
+            return f"{self.path} is being searched by process {who}: wait for it, stop it, or choose another --run-dir"
+
         try:
-            yield
+            with exclusive(
+                self.path, LOCK_FILES[0], busy, lambda: owner.write_text(str(os.getpid()), encoding="utf-8")
+            ):
+                try:
+                    yield
+                finally:
+                    self._give_up(owner)
         finally:
-            if self._new and not any(map(_is_work, self.path.iterdir())):
-                for path in (self.experiment_file, self.space_file, self.profile_file):
-                    path.unlink(missing_ok=True)
-            owner.unlink(missing_ok=True)
-            if not self.experiment_file.exists():
-                (self.path / LOCK_FILES[0]).unlink(missing_ok=True)
-            lock.release()
             with contextlib.suppress(OSError):  # not empty
                 self.path.rmdir()
+
+    def _give_up(self, owner: Path) -> None:
+        if self._new and not any(map(_is_work, self.path.iterdir())):
+            for path in (self.experiment_file, self.space_file, self.profile_file):
+                path.unlink(missing_ok=True)
+        owner.unlink(missing_ok=True)
+        if not self.experiment_file.exists():
+            (self.path / LOCK_FILES[0]).unlink(missing_ok=True)
 
     def read_evaluation(self, key: str) -> dict[str, Any] | None:
         """Return the stored evaluation of ``key``; None if there is none or it is damaged (it is then made again)."""
@@ -191,15 +190,3 @@ def _comparable(experiment: Experiment, space: SpaceDefinition, profile: Hardwar
     # ssh's own options may change: they say how the device is reached, not which it is.
     values["device"] = {**device, "connection": profile.place}
     return values
-
-
-def _first_difference(earlier: dict[str, Any], now: dict[str, Any], prefix: str = "") -> str | None:
-    for key in (*now, *earlier):
-        value, other = now.get(key), earlier.get(key)
-        if isinstance(value, dict) and isinstance(other, dict):
-            found = _first_difference(other, value, f"{prefix}{key}.")
-            if found:
-                return found
-        elif value != other:
-            return f"{prefix}{key}"
-    return None

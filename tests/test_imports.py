@@ -14,7 +14,7 @@ import aebnas
 
 PACKAGE = Path(aebnas.__file__).parent
 FLOORS = [
-    {"errors", "files", "registry", "settings", "resources", "progress", "console"},
+    {"errors", "files", "registry", "settings", "resources", "progress", "console", "locks"},
     {"data", "backbones", "branches", "exits", "devices"},
     {"spaces", "network", "costs"},
     {"experiment", "experiment_compare", "training", "export"},

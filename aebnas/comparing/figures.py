@@ -12,8 +12,8 @@ import numpy as np
 
 from aebnas.comparing.compare import Comparison
 from aebnas.comparing.results import Point, Result
+from aebnas.exits.curve import BUDGETS
 
-BUDGETS = (0.25, 0.5, 0.75, 1.0)
 # Between the first exit and the whole backbone, for the area under the curve and for pictures.
 STEPS = 41
 # What has a cost within a budget must not fail by the last digit of a sum.

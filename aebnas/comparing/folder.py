@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from aebnas.comparing.results import Result, StaticResult
 from aebnas.comparing.saying import Saying
 from aebnas.errors import InputError, RunError
-from aebnas.files import read_json, write_json
+from aebnas.files import first_difference, read_json, write_json
+from aebnas.locks import exclusive
 from aebnas.store import WeightStore
 
 logger = logging.getLogger(__name__)
@@ -67,11 +66,12 @@ class ComparisonFolder:
         """
         file = self.path / "about.json"
         if file.exists():
-            difference = _first_difference(read_json(file), dict(about))
+            difference = first_difference(read_json(file), dict(about))
             if difference is not None:
+                key, earlier, now = difference
                 raise RunError(
-                    f"{self.path} holds a comparison whose {difference}: choose another folder with --run-dir, or "
-                    "delete this one"
+                    f"{self.path} holds a comparison whose {key} is {_short(earlier)}, not {_short(now)}: choose "
+                    "another folder with --run-dir, or delete this one"
                 )
         elif any(place.name != "compare.lock" for place in self.path.glob("*")):
             raise RunError(f"{self.path} is not empty and holds no comparison: choose another folder with --run-dir")
@@ -84,20 +84,9 @@ class ComparisonFolder:
         Raises:
             RunError: another process is at it, or the folder cannot be written.
         """
-        lock = filelock.FileLock(self.path / "compare.lock", timeout=0)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except filelock.Timeout:
-            raise RunError(
-                f"another process compares in {self.path}: wait for it, stop it, or choose another --run-dir"
-            ) from None
-        except OSError as error:
-            raise RunError(f"cannot use {self.path} ({error.strerror or error}): choose another --run-dir") from error
-        try:
+        busy = f"another process compares in {self.path}: wait for it, stop it, or choose another --run-dir"
+        with exclusive(self.path, "compare.lock", lambda: busy):
             yield
-        finally:
-            lock.release()
 
     def has_backbone(self, seed: int) -> bool:
         """Tell whether the trained backbone of ``seed`` is there and can be read; a damaged one is made again."""
@@ -167,19 +156,6 @@ class ComparisonFolder:
 
 def _static(exit_: int | None) -> str:
     return "static-backbone" if exit_ is None else f"static-exit{exit_ + 1}"
-
-
-def _first_difference(earlier: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> str | None:
-    """Return the first key whose value differs, with both values, or None."""
-    for key in dict.fromkeys([*now, *earlier]):
-        value, other = now.get(key), earlier.get(key)
-        if isinstance(value, dict) and isinstance(other, dict):
-            found = _first_difference(other, value, f"{prefix}{key}.")
-            if found is not None:
-                return found
-        elif value != other:
-            return f"{prefix}{key} is {_short(other)}, not {_short(value)}"
-    return None
 
 
 def _short(value: Any) -> str:

@@ -12,13 +12,12 @@ from aebnas.diagnosing.subject import SPLITS, SplitName, Subject
 from aebnas.exits.answers import Answers
 from aebnas.exits.calibration import BINS
 from aebnas.exits.confidence import build_confidence
-from aebnas.exits.curve import OperatingPoint, Target
+from aebnas.exits.curve import BUDGETS, OperatingPoint, Target
 from aebnas.exits.decision import answers_of
 from aebnas.exits.diagnostics import fit_exponents
-from aebnas.exits.policy import Threshold
+from aebnas.exits.policy import thresholds_to_json
 from aebnas.exits.tuning import Rule, evaluate_answers, solve_answers, tune_answers
 
-BUDGETS = (0.25, 0.5, 0.75, 1.0)
 DEFINITIONS = {
     "right to leave": "the exit is right, or every later exit is wrong",
     "eefp": "AUROC of the confidence for being right to leave (arXiv 2508.21495); 0.5 is chance, 1 perfect",
@@ -46,7 +45,7 @@ class Tuned:
         """Return it as plain values."""
         thresholds = self.points["validation"].thresholds
         return {
-            "thresholds": list(map(_plain, thresholds)),
+            "thresholds": thresholds_to_json(thresholds),
             **{
                 name: {
                     "accuracy": point.accuracy,
@@ -80,7 +79,7 @@ class Diagnosis:
     def to_json(self) -> dict[str, Any]:
         """Return everything but the curve's points as plain values; what is not defined is None."""
         subject = self.subject
-        thresholds = [_plain(subject.policy.thresholds[exit_]) for exit_ in subject.exits[:-1]]
+        thresholds = thresholds_to_json([subject.policy.thresholds[exit_] for exit_ in subject.exits[:-1]])
         exponents = [exit_.exponent for exit_ in self.splits["validation"].network.exits]
         return {
             "kind": subject.kind,
@@ -109,10 +108,6 @@ class Diagnosis:
             "findings": list(self.findings),
             "definitions": DEFINITIONS,
         }
-
-
-def _plain(threshold: Threshold) -> Any:
-    return list(threshold) if isinstance(threshold, tuple) else threshold
 
 
 def diagnose(subject: Subject) -> Diagnosis:

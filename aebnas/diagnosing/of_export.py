@@ -19,6 +19,7 @@ from aebnas.errors import DataError
 from aebnas.exits.costs import Mask
 from aebnas.exits.policy import Policy, thresholds_from_json
 from aebnas.export.manifest import BACKBONE, Manifest, branch_file, read_manifest, read_model, segment_file
+from aebnas.export.ports import PREVIOUS
 from aebnas.export.session import EarlyExitSession
 from aebnas.settings import parse_settings
 
@@ -83,7 +84,7 @@ def _macs(folder: Path, manifest: Manifest) -> tuple[list[int], list[int]]:
 def _is_cascaded(folder: Path, manifest: Manifest) -> bool:
     """Tell whether a branch hears what the exit before it said."""
     blocks = [read_model(folder, branch_file(number), manifest) for number in range(len(manifest.thresholds))]
-    return any(port.name == "previous" for block in blocks for port in onnx.load_from_string(block).graph.input)
+    return any(port.name == PREVIOUS for block in blocks for port in onnx.load_from_string(block).graph.input)
 
 
 def _data(manifest: Manifest, data_dir: Path | None) -> DataBundle:

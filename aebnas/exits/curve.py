@@ -14,6 +14,8 @@ from aebnas.exits.policy import Thresholds
 
 Floats = NDArray[np.float64]
 
+# Shares of the static backbone's cost at which networks are held against each other.
+BUDGETS = (0.25, 0.5, 0.75, 1.0)
 # Mean costs are sums in floating point: a point whose cost *is* the limit must not fail by its last digit.
 _SLACK = 1e-12
 

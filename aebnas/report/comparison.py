@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from aebnas.comparing.estimates import Difference, Estimate
-from aebnas.comparing.figures import BUDGETS
 from aebnas.comparing.summary import Summary, VariantSummary
 from aebnas.costs.kinds import COSTS
+from aebnas.exits.curve import BUDGETS
 from aebnas.report.describe import MISSING
 
 Cell = Callable[[VariantSummary], str]

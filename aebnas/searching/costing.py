@@ -94,6 +94,7 @@ def cost_models(
         MeasurementError: the device could not measure. BackboneError: a block cannot be written or converted.
     """
     images, segments = _some_images(prepared), prepared.backbone.segments
+    known_networks = calibration_networks(genome)
     if target is not None:
         whole = Block(tuple(segments), prepared.backbone.input_shape)
         target.use_yardstick(block_bytes(exporter(Decider(build_confidence(experiment.confidence)))(whole)))
@@ -114,7 +115,7 @@ def cost_models(
             )
             path = folder.latency / f"overhead-{precision}-{name}.json"
             known = _read_overhead(path)
-            model = CostModel(prepared.backbone, timer, calibration_networks(genome), known)
+            model = CostModel(prepared.backbone, timer, known_networks, known)
             if known is None and target is not None:
                 write_json(path, asdict(model.overhead))
             models[Kind(precision, name)] = model

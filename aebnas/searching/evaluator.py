@@ -93,11 +93,6 @@ class Evaluator:
             if precision != FP32
         }
 
-    def answers(self, spec: NetworkSpec, weights: Mapping[str, Any]) -> Answers:
-        """Return what the exits of a trained network, as it is deployed, say of the validation split."""
-        logits = self.logits(spec, weights)
-        return answers_of(build_confidence(spec.confidence), logits, self.truth, prefixes=spec.cascade != NO_CASCADE)
-
     def known(self, spec: NetworkSpec, budget: Budget = "search") -> Evaluation | None:
         """Return the stored evaluation of ``spec``, or None: it is not there, damaged, or its weights are gone."""
         record = self._folder.read_evaluation(self._key(spec, budget))
@@ -138,12 +133,14 @@ class Evaluator:
         model = self.costs[Kind(spec.precision, spec.confidence)]
         costs = model.network(spec.branches, self._trainer.settings(spec).cascade)
         weights = self._trainer.train(spec, budget, stage)
-        curve = self._tune(self.answers(spec, weights), costs, self._trainer.settings(spec).thresholds)
+        logits = self.logits(spec, weights)
+        measure, prefixes = build_confidence(spec.confidence), spec.cascade != NO_CASCADE
+        answers = answers_of(measure, logits, self.truth, prefixes=prefixes)
+        curve = self._tune(answers, costs, self._trainer.settings(spec).thresholds)
         # A branch that hears another one is no static network of its own.
-        alone = self.logits(spec, weights)[: len(costs.cuts)]
         truncated = tuple(
-            StaticPoint(self._accuracy(logits), self._named(costs.truncated(exit_)))
-            for exit_, logits in enumerate(alone)
+            StaticPoint(self._accuracy(said), self._named(costs.truncated(exit_)))
+            for exit_, said in enumerate(logits[: len(costs.cuts)])
         )
         return Evaluation(spec, budget, self.names, curve, truncated, weights, 0.0)
 

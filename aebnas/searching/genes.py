@@ -32,6 +32,8 @@ def effective(experiment: Experiment, regime: str, options: Options) -> Options:
     A key that nothing reads under the regime and the other options is dropped, and so is the target or the start that
     the regime cannot have: it then has its own.
     """
+    if not options:
+        return options  # what a search without such genes asks for every network
     settings = experiment.choose({REGIME: regime, **options}).regime
     inside = settings.model_dump()
     return {

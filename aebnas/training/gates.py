@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from aebnas.exits.confidence import Confidence
-from aebnas.exits.decision import decide
+from aebnas.exits.decision import decide, label_probabilities
 from aebnas.training.objective import Gate
 from aebnas.training.settings import CgtSettings
 
@@ -33,8 +33,7 @@ def soft_gate(settings: CgtSettings) -> Gate:
 
     @torch.no_grad()
     def gate(logits: Sequence[Tensor], labels: Tensor, index: Tensor) -> Tensor:
-        rows = labels[:, None]
-        of_label = torch.stack([z.float().softmax(1).gather(1, rows)[:, 0] for z in logits])
+        of_label = label_probabilities(logits, labels.expand(len(logits), -1))
         if settings.residual == "sigmoid":
             of_label = torch.sigmoid(settings.sharpness * (of_label - settings.tau))
         return handed_on(1 - of_label, settings)
