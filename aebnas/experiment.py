@@ -14,14 +14,13 @@ from torch import nn
 from aebnas.backbones.settings import BackboneSettings
 from aebnas.branches.linked import Cascade
 from aebnas.branches.spec import NetworkSpec, Option
-from aebnas.costs.kinds import COSTS, LATENCY
 from aebnas.data.load import DATASETS
 from aebnas.data.settings import DataSettings
 from aebnas.data.splits import DataBundle
-from aebnas.devices.profile import Limits
 from aebnas.errors import ExperimentError
 from aebnas.exits.confidence import CONFIDENCES
 from aebnas.experiment_compare import CompareSettings
+from aebnas.experiment_search import AttachSettings, SearchSettings
 from aebnas.registry import Registry, unknown_name
 from aebnas.resources import resource_folder
 from aebnas.settings import Settings, parse_settings, read_yaml
@@ -30,80 +29,11 @@ from aebnas.training.objective import WEIGHTINGS
 from aebnas.training.regimes import REGIMES, possible, regime_problem
 from aebnas.training.settings import BackboneFitSettings, RegimeSettings
 
-SAMPLERS = ("nsga2", "tpe", "nsga3", "gp", "random")
 CUSTOM = "custom"
 # Genes beside the keys of regime; and those keys that decide how much a network is trained, in which all are equal.
 GENES = ("confidence", "thresholds", "cascade")
 NO_GENES = ("regime.final_epochs", "regime.train_samples", "regime.training.epochs")
 EMBEDDED = "digits"
-
-
-class AttachSettings(Settings):
-    """Where exits may hang."""
-
-    points: int = Field(default=6, ge=1, le=16, description="most attach points to offer, spread evenly over MACs")
-    modules: tuple[str, ...] | None = Field(
-        default=None, min_length=1, description="names of modules to attach to instead"
-    )
-
-
-class TargetSettings(Settings):
-    """A wish for one cost."""
-
-    cost: str = Field(default=LATENCY, description=", ".join(COSTS))
-    value: float = Field(gt=0, description="in the cost's unit: MACs, ms, mJ, MiB")
-    rule: Literal["at-most", "two-sided"] = "at-most"
-    min_accuracy: float | None = Field(default=None, ge=0, le=1, description="floor of the validation accuracy, 0 to 1")
-
-    @field_validator("cost")
-    @classmethod
-    def _known_cost(cls, name: str) -> str:
-        if name not in COSTS:
-            raise ValueError(unknown_name("cost", name, COSTS))
-        return name
-
-
-class SearchSettings(Settings):
-    """How long and with what to search."""
-
-    trials: int = Field(default=60, ge=1)
-    timeout: float | None = Field(default=None, gt=0, description="seconds after which no trial starts")
-    sampler: Literal["nsga2", "tpe", "nsga3", "gp", "random"] = "nsga2"
-    population: int = Field(default=16, ge=2, description="of nsga2 and nsga3")
-    genes: dict[str, tuple[Option, ...]] = Field(
-        default_factory=dict,
-        description="settings that each network chooses for itself: key -> values, such as regime.name, "
-        "regime.weighting, confidence or cascade",
-    )
-    objectives: tuple[str, ...] = Field(
-        default=("accuracy", LATENCY), description=f"accuracy and any of {', '.join(COSTS)}"
-    )
-    target: TargetSettings | None = None
-    limits: Limits = Field(default=Limits(), description="beside those of the device; where both limit, these count")
-    grid: int = Field(default=20, ge=2, le=200, description="thresholds per exit that are compared")
-    finalists: int = Field(default=4, ge=1, description="front points that are retrained, measured and scored on test")
-    accuracy_drop: float = Field(
-        default=0.0,
-        ge=0,
-        le=1,
-        description="validation accuracy (0 to 1) the default pick may lose against the backbone",
-    )
-
-    @field_validator("objectives")
-    @classmethod
-    def _known_objectives(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        known = ("accuracy", *COSTS)
-        for name in names:
-            if name not in known:
-                raise ValueError(unknown_name("objective", name, known))
-        if "accuracy" not in names or len(set(names)) != len(names) or len(names) < 2:
-            raise ValueError(f"name accuracy and at least one of {', '.join(COSTS)}, each once")
-        return names
-
-    @property
-    def cost_objectives(self) -> tuple[str, ...]:
-        """The objectives that are costs; the first is the one that fronts are drawn over."""
-        return tuple(name for name in self.objectives if name != "accuracy")
 
 
 def _known(registry: Registry[Any], name: str) -> str:
@@ -148,7 +78,12 @@ class Experiment(Settings):
     compare: CompareSettings = CompareSettings()
     device: str = Field(default="local", description="a packaged hardware profile or the path of one")
     accelerator: str = Field(default="auto", description="what to train on: auto, cpu, cuda, mps")
+    mixed_precision: bool = Field(default=True, description="on CUDA: compute in bfloat16, keep weights in float32")
     cache_gib: float = Field(default=6.0, ge=0, description="disk for features of the frozen backbone")
+    cache_dtype: Literal["fp16", "fp32"] = Field(default="fp16", description="what those features are kept in")
+    cache_copies: int = Field(
+        default=1, ge=1, le=64, description="copies of the training features, each of images augmented anew"
+    )
     model: SkipValidation[nn.Module | None] = Field(default=None, exclude=True, repr=False)
     datasets: SkipValidation[DataBundle | None] = Field(default=None, exclude=True, repr=False)
 

@@ -19,7 +19,8 @@ from aebnas.costs.kinds import COSTS, KINDS
 from aebnas.errors import RunError, RunFailed
 from aebnas.exits.curve import Target
 from aebnas.exits.diagnostics import FRONT_COLUMNS
-from aebnas.experiment import Experiment, TargetSettings
+from aebnas.experiment import Experiment
+from aebnas.experiment_search import TargetSettings
 from aebnas.export.manifest import MANIFEST
 from aebnas.files import read_json, write_json, write_text
 from aebnas.prepare import Prepared, prepare

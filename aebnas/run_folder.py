@@ -18,7 +18,7 @@ from aebnas.files import first_difference, read_json, write_json, write_text
 from aebnas.locks import exclusive
 from aebnas.settings import parse_settings, read_yaml
 from aebnas.spaces.definition import SpaceDefinition
-from aebnas.store import WeightStore
+from aebnas.store import Remote, WeightStore
 
 logger = logging.getLogger(__name__)
 # Keys that say how long to search or where files lie now, not what is searched: they may change when a run goes on.
@@ -27,6 +27,11 @@ FREE_KEYS = (
     ("search", "trials"),
     ("search", "timeout"),
     ("search", "finalists"),
+    ("search", "workers"),
+    ("search", "storage"),
+    ("search", "study"),
+    ("search", "artifacts"),
+    ("search", "start_from"),
     ("search", "accuracy_drop"),
     ("search", "limits"),
     ("data", "path"),
@@ -34,15 +39,19 @@ FREE_KEYS = (
     ("backbone", "checkpoint"),
 )
 # A comparison is no part of a search.
-FREE_TOP = ("compare", "accelerator", "cache_gib", "name", "space", "device")
+FREE_TOP = ("compare", "accelerator", "mixed_precision", "cache_gib", "cache_dtype", "name", "space", "device")
 LOCK_FILES = ("run.lock", "run.pid")
 
 
 class RunFolder:
-    """Paths inside a run folder, and the records that are kept there."""
+    """Paths inside a run folder, and the records that are kept there.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Args:
+        remote: Where machines without a common disk share the records.
+    """
+
+    def __init__(self, path: Path, remote: Remote | None = None) -> None:
+        self.path, self._remote = path, remote
         self.experiment_file = path / "experiment.yaml"
         self.space_file = path / "space.yaml"
         self.profile_file = path / "device.yaml"
@@ -56,9 +65,9 @@ class RunFolder:
         self.evaluations = path / "evaluations"
         self.plots = path / "plots"
         self.exports = path / "export"
-        self.branches = WeightStore(path / "branches")
-        self.networks = WeightStore(path / "networks")
-        self.deployed = WeightStore(path / "deployed")
+        self.branches = WeightStore(path / "branches", remote)
+        self.networks = WeightStore(path / "networks", remote)
+        self.deployed = WeightStore(path / "deployed", remote)
         self._new = False
 
     def start(self, experiment: Experiment, space: SpaceDefinition, profile: HardwareProfile) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +16,34 @@ from aebnas.files import write_atomic
 _MAKE_AGAIN = "delete it and run the same search again"
 
 
-class WeightStore:
-    """Dictionaries of tensors by key, each in one file of ``folder``."""
+class Remote(Protocol):
+    """Where machines without a common disk share files, by names such as ``branches/KEY.pt``."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def has(self, name: str) -> bool:
+        """Tell whether there is a file ``name``."""
+
+    def pull(self, name: str, path: Path) -> bool:
+        """Write the file ``name`` to ``path``, atomically; False: it is not there, or damaged and now removed."""
+
+    def push(self, name: str, path: Path) -> None:
+        """Share the file at ``path`` as ``name``."""
+
+    def claim(self, name: str) -> bool:
+        """Say that this process makes ``name`` now; False: a living process elsewhere is at it."""
+
+    def release(self, name: str) -> None:
+        """Take back the claim."""
+
+
+class WeightStore:
+    """Dictionaries of tensors by key, each in one file of ``folder``.
+
+    Args:
+        remote: Where records are looked for that are not here, and sent to.
+    """
+
+    def __init__(self, folder: Path, remote: Remote | None = None) -> None:
+        self._folder, self._remote = folder, remote
 
     def path(self, key: str) -> Path:
         """Return where the record of ``key`` is kept."""

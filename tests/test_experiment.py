@@ -7,7 +7,8 @@ import yaml
 from torch import nn
 
 from aebnas.errors import ExperimentError
-from aebnas.experiment import SAMPLERS, Experiment
+from aebnas.experiment import Experiment
+from aebnas.experiment_search import SAMPLERS
 from aebnas.resources import resource_folder, resource_names
 
 

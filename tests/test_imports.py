@@ -15,9 +15,9 @@ import aebnas
 PACKAGE = Path(aebnas.__file__).parent
 FLOORS = [
     {"errors", "files", "registry", "settings", "resources", "progress", "console", "locks"},
-    {"data", "backbones", "branches", "exits", "devices"},
+    {"data", "backbones", "branches", "exits", "devices", "sharing"},
     {"spaces", "network", "costs"},
-    {"experiment", "experiment_compare", "training", "export"},
+    {"experiment", "experiment_compare", "experiment_search", "training", "export"},
     {"run_folder", "store", "rebuild", "prepare", "run"},
     {"searching", "comparing", "diagnosing", "report"},
     {"cli_compare", "cli_device", "cli_diagnose", "cli_list"},
@@ -30,6 +30,7 @@ LEANING = (0, 4)
 SIDEWAYS = {
     ("experiment", "training"),
     ("experiment", "experiment_compare"),
+    ("experiment", "experiment_search"),
     ("report", "searching"),
     ("comparing", "searching"),
     ("report", "comparing"),

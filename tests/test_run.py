@@ -14,7 +14,8 @@ import aebnas
 from aebnas.errors import RunError, RunFailed
 from aebnas.exits.confidence import build_confidence
 from aebnas.exits.policy import Policy
-from aebnas.experiment import Experiment, TargetSettings
+from aebnas.experiment import Experiment
+from aebnas.experiment_search import TargetSettings
 from aebnas.export.session import EarlyExitSession
 from aebnas.rebuild import rebuild
 from aebnas.run import COLUMNS, Run, best_for_target, cheapest

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from aebnas.costs.kinds import BY_LIMIT, COSTS
 from aebnas.devices.profile import Limits
 from aebnas.exits.curve import Curve, OperatingPoint, Target
-from aebnas.experiment import Experiment, SearchSettings
+from aebnas.experiment import Experiment
+from aebnas.experiment_search import SearchSettings
 from aebnas.searching.evaluation import Evaluation, StaticPoint
 
 TRADE_OFF = "trade_off"

@@ -11,7 +11,7 @@ import optuna
 from optuna.trial import TrialState
 
 from aebnas.branches.spec import NetworkSpec
-from aebnas.experiment import SearchSettings
+from aebnas.experiment_search import SearchSettings
 from aebnas.progress import Progress
 from aebnas.searching.choice import CostLimits, choose_point, objective_values
 from aebnas.searching.evaluation import Evaluation, StaticPoint

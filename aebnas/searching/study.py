@@ -15,7 +15,7 @@ from optuna.trial import Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from aebnas.errors import RunError, RunFailed
-from aebnas.experiment import SearchSettings
+from aebnas.experiment_search import SearchSettings
 from aebnas.run_folder import RunFolder
 from aebnas.searching.choice import TRADE_OFF
 from aebnas.spaces.genome import Genome, starting_points

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aebnas.devices.profile import Limits
-from aebnas.experiment import SearchSettings
+from aebnas.experiment_search import SearchSettings
 from aebnas.searching.choice import CostLimits, allowed_points, choose_point, objective_values
 from aebnas.searching.evaluation import StaticPoint
 

@@ -21,7 +21,8 @@ from aebnas.branches.spec import BranchSpec, NetworkSpec
 from aebnas.costs.macs import count_macs
 from aebnas.data.splits import TensorSplit
 from aebnas.errors import ExperimentError, RunError, RunFailed, TrainingError
-from aebnas.experiment import SAMPLERS, Experiment
+from aebnas.experiment import Experiment
+from aebnas.experiment_search import SAMPLERS
 from aebnas.export.session import EarlyExitSession
 from aebnas.progress import Progress, Stage
 from aebnas.rebuild import rebuild

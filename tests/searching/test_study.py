@@ -10,7 +10,7 @@ import pytest
 from optuna.trial import TrialState
 
 from aebnas.errors import AebnasError, RunError, RunFailed
-from aebnas.experiment import SAMPLERS, SearchSettings
+from aebnas.experiment_search import SAMPLERS, SearchSettings
 from aebnas.run_folder import RunFolder
 from aebnas.searching.study import SPEC, begin, finished, make_sampler, open_study, sample
 from aebnas.spaces.definition import load_space

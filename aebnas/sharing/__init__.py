@@ -1,0 +1,1 @@
+"""What processes of one search share: the study's storage, a board of notes, and files."""
