@@ -27,14 +27,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         os.close(descriptor)
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
     temporary = Path(name)
     try:
         yield temporary
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -109,6 +109,7 @@ def first_difference(
     return None
 
 
-def _cannot_write(path: Path, error: OSError) -> AebnasError:
+def cannot_write(path: Path, error: OSError) -> AebnasError:
+    """Return what to raise where ``path`` cannot be written: a full disk is a failure, a wrong folder wrong input."""
     kind = RunFailed if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else RunError
     return kind(f"cannot write {path}: {error.strerror or error}; free some space or choose another folder")

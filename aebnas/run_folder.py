@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import filelock
 import yaml
 
 from aebnas.devices.profile import HardwareProfile
 from aebnas.errors import RunError
 from aebnas.experiment import Experiment
-from aebnas.files import first_difference, read_json, write_json, write_text
+from aebnas.files import first_difference, write_text
 from aebnas.locks import exclusive
 from aebnas.settings import parse_settings, read_yaml
 from aebnas.spaces.definition import SpaceDefinition
-from aebnas.store import Remote, WeightStore
+from aebnas.store import RecordStore, Remote, WeightStore
 
-logger = logging.getLogger(__name__)
 # Keys that say how long to search or where files lie now, not what is searched: they may change when a run goes on.
 # What lies in those files is compared by its content: data and weights by fingerprint, space and profile as they are.
 FREE_KEYS = (
@@ -68,6 +67,7 @@ class RunFolder:
         self.branches = WeightStore(path / "branches", remote)
         self.networks = WeightStore(path / "networks", remote)
         self.deployed = WeightStore(path / "deployed", remote)
+        self._records = RecordStore(self.evaluations, remote)
         self._new = False
 
     def start(self, experiment: Experiment, space: SpaceDefinition, profile: HardwareProfile) -> None:
@@ -150,6 +150,12 @@ class RunFolder:
             with contextlib.suppress(OSError):  # not empty
                 self.path.rmdir()
 
+    @contextlib.contextmanager
+    def turn_to_ask(self) -> Iterator[None]:
+        """Let one process of this folder at a time ask for its next trial, so that not more are begun than wanted."""
+        with filelock.FileLock(self.path / "asking.lock", poll_interval=0.01):
+            yield
+
     def _give_up(self, owner: Path) -> None:
         if self._new and not any(map(_is_work, self.path.iterdir())):
             for path in (self.experiment_file, self.space_file, self.profile_file):
@@ -160,19 +166,11 @@ class RunFolder:
 
     def read_evaluation(self, key: str) -> dict[str, Any] | None:
         """Return the stored evaluation of ``key``; None if there is none or it is damaged (it is then made again)."""
-        path = self.evaluations / f"{key}.json"
-        if not path.exists():
-            return None
-        try:
-            record = read_json(path)
-        except RunError as error:
-            logger.warning("%s; it is evaluated again", error)
-            return None
-        return record if isinstance(record, dict) else None
+        return self._records.get(key)
 
     def write_evaluation(self, key: str, record: dict[str, Any]) -> None:
         """Keep the evaluation of ``key``."""
-        write_json(self.evaluations / f"{key}.json", record)
+        self._records.put(key, record)
 
 
 def _is_foreign(path: Path) -> bool:

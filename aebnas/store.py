@@ -1,19 +1,37 @@
-"""Trained weights of a run: every branch and network is trained once and kept."""
+"""What a run keeps by key, each once: trained weights and evaluations, checked by sum and shared between machines."""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import io
+import json
+import logging
+import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any, BinaryIO, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from aebnas.claims import Hold, try_hold
 from aebnas.errors import RunError
-from aebnas.files import write_atomic
+from aebnas.files import canonical_json, read_json, write_atomic, write_json
+
+logger = logging.getLogger(__name__)
 
 _MAKE_AGAIN = "delete it and run the same search again"
+# Behind the archive, where torch does not mind it. Files of older runs have none.
+_MARK = b"\naebnas sha256 "
+_SEAL_BYTES = len(_MARK) + 2 * hashlib.sha256().digest_size
+_SUM = "sha256"
+
+
+class DamagedFile(RunError):
+    """A record of a run was damaged; it has been put aside, so that whoever needs it makes it again."""
 
 
 class Remote(Protocol):
@@ -35,55 +53,169 @@ class Remote(Protocol):
         """Take back the claim."""
 
 
-class WeightStore:
-    """Dictionaries of tensors by key, each in one file of ``folder``.
+class Claim:
+    """The right to make one record; as a context manager it is given back at the end of the block."""
+
+    def __init__(self, hold: Hold, elsewhere: Callable[[], None]) -> None:
+        self._hold, self._elsewhere, self._held = hold, elsewhere, True
+
+    def release(self) -> None:
+        """Give the right back; a second time does nothing."""
+        if self._held:
+            self._held = False
+            with self._hold:
+                self._elsewhere()
+
+    def __enter__(self) -> Claim:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.release()
+
+
+class Store:
+    """Files of one folder by key, shared with other machines where there is a remote.
+
+    Args:
+        suffix: Of every file.
+        remote: Where files are looked for that are not here, and sent to.
+    """
+
+    def __init__(self, folder: Path, suffix: str, remote: Remote | None = None) -> None:
+        self._folder, self._suffix, self._remote = folder, suffix, remote
+
+    def path(self, key: str) -> Path:
+        """Return where the record of ``key`` is kept."""
+        return self._folder / f"{key}{self._suffix}"
+
+    def has(self, key: str) -> bool:
+        """Tell whether there is a record of ``key``: here, or pulled here now."""
+        return self.path(key).exists() or self._pull(key)
+
+    def keys(self) -> list[str]:
+        """Return the keys of the records that are here, sorted."""
+        # Names that begin with a dot are files that are being written.
+        found = self._folder.glob(f"[!.]*{self._suffix}")
+        return sorted(path.name.removesuffix(self._suffix) for path in found)
+
+    def try_claim(self, key: str) -> Claim | None:
+        """Claim to make the record of ``key``; None: another process, here or elsewhere, is at it.
+
+        A claim ends with its process, however that dies. The record may have come to be just before: ask :meth:`has`
+        once more.
+
+        Raises:
+            RunError: the folder cannot be written. RunFailed: the disk is full.
+        """
+        hold = try_hold(self._folder, f"{key}{self._suffix}")
+        if hold is None:
+            return None
+        remote, name = self._remote, self._name(key)
+        if remote is None:
+            return Claim(hold, lambda: None)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(hold)
+            if not remote.claim(name):
+                return None
+            stack.pop_all()
+        return Claim(hold, lambda: remote.release(name))
+
+    def _name(self, key: str) -> str:
+        return f"{self._folder.name}/{key}{self._suffix}"
+
+    def _pull(self, key: str) -> bool:
+        return self._remote is not None and self._remote.pull(self._name(key), self.path(key))
+
+    def _push(self, key: str) -> None:
+        if self._remote is not None:
+            self._remote.push(self._name(key), self.path(key))
+
+
+class WeightStore(Store):
+    """Dictionaries of tensors by key, each in one file of ``folder`` that ends in its SHA-256.
 
     Args:
         remote: Where records are looked for that are not here, and sent to.
     """
 
     def __init__(self, folder: Path, remote: Remote | None = None) -> None:
-        self._folder, self._remote = folder, remote
-
-    def path(self, key: str) -> Path:
-        """Return where the record of ``key`` is kept."""
-        return self._folder / f"{key}.pt"
-
-    def has(self, key: str) -> bool:
-        """Tell whether there is a record of ``key``."""
-        return self.path(key).exists()
+        super().__init__(folder, ".pt", remote)
 
     def put(self, key: str, record: dict[str, Any]) -> None:
-        """Keep ``record`` (tensors, numbers, texts, lists and dictionaries of them)."""
-        write_atomic(self.path(key), lambda file: file.write(_saved(record)))
-
-    def get(self, key: str) -> dict[str, Any]:
-        """Return the record of ``key``.
+        """Keep ``record`` (tensors, numbers, texts, lists and dictionaries of them).
 
         Raises:
-            RunError: it is missing or damaged; the message names the file.
+            RunError: the folder cannot be written. RunFailed: the disk is full. What was there before is untouched.
+        """
+        write_atomic(self.path(key), lambda file: _write(file, record))
+        self._push(key)
+
+    def get(self, key: str) -> dict[str, Any]:
+        """Return the record of ``key``, pulled here if it is not here or damaged.
+
+        Raises:
+            RunError: it is missing or cannot be read. DamagedFile: it was damaged, and is now ``KEY.pt.damaged``.
+                The message names the file.
         """
         path = self.path(key)
+        if not self.has(key):
+            raise _missing(path)
         try:
-            record = torch.load(path, weights_only=True)
-        except FileNotFoundError:
-            raise RunError(f"{path} is missing: run the same search again, it trains what is not there") from None
-        except pickle.UnpicklingError:
-            # Its text would advise the user to load the file unsafely.
-            raise RunError(f"{path} is damaged (no plain tensors): {_MAKE_AGAIN}") from None
-        except Exception as error:  # torch's readers raise anything on what is no archive
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise RunError(f"{path} is damaged ({reason}): {_MAKE_AGAIN}") from None
+            return _read(path)
+        except DamagedFile as damage:
+            if not self._pull(key):
+                raise
+            logger.warning("%s; another machine had it whole", damage)
+        return _read(path)
+
+
+class RecordStore(Store):
+    """Dictionaries by key, each in one JSON file of ``folder`` that holds its own SHA-256.
+
+    Args:
+        remote: Where records are looked for that are not here, and sent to.
+    """
+
+    def __init__(self, folder: Path, remote: Remote | None = None) -> None:
+        super().__init__(folder, ".json", remote)
+
+    def put(self, key: str, record: dict[str, Any]) -> None:
+        """Keep ``record``, which JSON can hold.
+
+        Raises:
+            RunError: the folder cannot be written. RunFailed: the disk is full. What was there before is untouched.
+        """
+        write_json(self.path(key), {**record, _SUM: _sum_of(record)})
+        self._push(key)
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """Return the record of ``key``; None if there is none, or it is damaged or altered: it is then put aside."""
+        if not self.has(key):
+            return None
+        try:
+            return self._read(key)
+        except DamagedFile as damage:
+            logger.warning("%s", damage)
+        if not self._pull(key):
+            return None
+        with contextlib.suppress(DamagedFile):
+            return self._read(key)
+        return None
+
+    def _read(self, key: str) -> dict[str, Any] | None:
+        path = self.path(key)
+        try:
+            record = read_json(path)
+        except RunError as error:
+            if not path.exists():  # another process has put it aside
+                return None
+            raise _put_aside(path, str(error.__cause__)) from None
         if not isinstance(record, dict):
-            raise RunError(f"{path} is damaged (no dictionary): {_MAKE_AGAIN}")
+            raise _put_aside(path, "no dictionary")
+        # Records of older runs have no sum.
+        if record.pop(_SUM, None) not in (None, _sum_of(record)):
+            raise _put_aside(path, "its checksum differs")
         return record
-
-
-def _saved(record: dict[str, Any]) -> bytes:
-    # By way of memory: on a full disk, torch's own writing ends in a RuntimeError that says nothing of a disk.
-    buffer = io.BytesIO()
-    torch.save(record, buffer)
-    return buffer.getvalue()
 
 
 def load_state(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
@@ -98,3 +230,70 @@ def load_state(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
 def state_of(module: nn.Module) -> dict[str, Tensor]:
     """Return the weights of ``module``, detached, on the CPU."""
     return {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
+
+
+def _write(file: BinaryIO, record: dict[str, Any]) -> None:
+    # By way of memory: on a full disk, torch's own writing ends in a RuntimeError that says nothing of a disk.
+    buffer = io.BytesIO()
+    torch.save(record, buffer)
+    content = buffer.getbuffer()
+    file.write(content)
+    file.write(_MARK + hashlib.sha256(content).hexdigest().encode())
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return what is in ``path``; what is damaged is put aside."""
+    try:
+        with path.open("rb") as file:
+            if not _is_whole(file):
+                raise _put_aside(path, "its checksum differs", file)
+            try:
+                record = torch.load(file, weights_only=True)
+            except pickle.UnpicklingError:
+                # Its text would advise the user to load the file unsafely.
+                raise _put_aside(path, "no plain tensors", file) from None
+            except Exception as error:  # torch's readers raise anything on what is no archive
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                raise _put_aside(path, reason, file) from None
+            if not isinstance(record, dict):
+                raise _put_aside(path, "no dictionary", file)
+            return record
+    except FileNotFoundError:  # another process has put it aside
+        raise _missing(path) from None
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror or error}; make it readable, or {_MAKE_AGAIN}") from error
+
+
+def _is_whole(file: BinaryIO) -> bool:
+    """Tell whether the content of ``file`` has the sum that it ends in, if it ends in one; go back to its beginning."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _SEAL_BYTES))
+    seal = file.read()
+    file.seek(0)
+    if not seal.startswith(_MARK):
+        return True
+    state, left = hashlib.sha256(), size - _SEAL_BYTES
+    while left and (chunk := file.read(min(left, 1 << 20))):
+        state.update(chunk)
+        left -= len(chunk)
+    file.seek(0)
+    return seal == _MARK + state.hexdigest().encode()
+
+
+def _sum_of(record: dict[str, Any]) -> str:
+    # As it comes back from JSON, whose lists have been tuples and whose keys numbers.
+    text = canonical_json(json.loads(json.dumps(record, allow_nan=False)))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _put_aside(path: Path, reason: str, file: BinaryIO | None = None) -> DamagedFile:
+    """Rename the damaged ``path``, unless another process has replaced it since it was opened; return what to raise."""
+    aside = path.with_name(f"{path.name}.damaged")
+    with contextlib.suppress(OSError):  # a folder that cannot be written: the message still tells
+        if file is None or os.fstat(file.fileno()).st_ino == path.stat().st_ino:
+            path.replace(aside)
+    return DamagedFile(f"{path} is damaged ({reason}): put aside as {aside.name}, a search of this run makes it again")
+
+
+def _missing(path: Path) -> RunError:
+    return RunError(f"{path} is missing: run the same search again, it makes what is not there")

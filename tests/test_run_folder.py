@@ -275,4 +275,4 @@ def test_a_damaged_evaluation_counts_as_none(folder, text, caplog):
     (folder.evaluations / "a.json").write_text(text)
     with caplog.at_level(logging.WARNING):
         assert folder.read_evaluation("a") is None
-    assert ("a.json is damaged" in caplog.text) == (text != "[1, 2]")
+    assert "a.json is damaged" in caplog.text
