@@ -254,7 +254,7 @@ def _read(path: Path) -> dict[str, Any]:
                 raise _put_aside(path, "no plain tensors", file) from None
             except Exception as error:  # torch's readers raise anything on what is no archive
                 reason = (str(error).splitlines() or [type(error).__name__])[0]
-                raise _put_aside(path, reason, file) from None
+                raise _put_aside(path, reason.partition(". ")[0], file) from None
             if not isinstance(record, dict):
                 raise _put_aside(path, "no dictionary", file)
             return record

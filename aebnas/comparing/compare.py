@@ -95,9 +95,10 @@ def _missing(jobs: Sequence[Job], folder: ComparisonFolder, progress: Progress) 
     needed = {job.seed for job in wanted if job.needs_backbone}
     backbones = [job for job in jobs if job.kind == "backbone" and job.seed in needed]
     for job in list(backbones):
+        was_there = folder.backbones.has(str(job.seed))  # a damaged one is put aside when it is read
         if folder.has_backbone(job.seed):
             backbones.remove(job)
-        elif folder.backbones.has(str(job.seed)):
+        elif was_there:
             file = folder.backbones.path(str(job.seed))
             progress.say(f"{file} is damaged: the backbone of seed {job.seed} is trained again")
     return sorted([*backbones, *wanted], key=lambda job: (job.seed, job.kind != "backbone"))
