@@ -1,14 +1,34 @@
-"""Keeping other processes from a folder. Apart from :mod:`aebnas.files`, which targets without filelock read too."""
+"""Keeping other processes from a folder, or from computing while one measures.
+
+Apart from :mod:`aebnas.files`, which targets without filelock read too.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import filelock
 
 from aebnas.errors import RunError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment, unused-ignore]
+
+logger = logging.getLogger(__name__)
+_POLL_S = 0.005
+
+
+class Busy(RunError):
+    """Another process has the folder."""
 
 
 @contextlib.contextmanager
@@ -23,7 +43,7 @@ def exclusive(
         claim: Called once it is ours; an OSError of it says that the folder cannot be used.
 
     Raises:
-        RunError: another process has it, or the folder cannot be used.
+        Busy: another process has it. RunError: the folder cannot be used.
     """
     lock = filelock.FileLock(folder / lock_file, timeout=0)
     try:
@@ -31,7 +51,7 @@ def exclusive(
         lock.acquire()
         claim()
     except filelock.Timeout:
-        raise RunError(busy()) from None
+        raise Busy(busy()) from None
     except OSError as error:
         raise RunError(f"cannot use {folder} ({error.strerror or error}): choose another --run-dir") from error
     # Outside of the try above: an OSError of the work itself says nothing about this folder.
@@ -39,3 +59,120 @@ def exclusive(
         yield
     finally:
         lock.release()
+
+
+class Quiet:
+    """Lets one process of this machine measure while the others, which compute, pause.
+
+    Any number of them work at a time, or one measures. They are file locks, which the kernel lets go of when a process
+    dies. Who wants to measure closes a turnstile first, so that those who go on working never keep it waiting.
+
+    Example:
+        >>> quiet = Quiet(Path("locks"))  # doctest: +SKIP
+        >>> with quiet.working():  # doctest: +SKIP
+        ...     for batch in batches:
+        ...         train(batch)
+        ...         quiet.let_pass()
+
+    Args:
+        folder: Where the locks lie; all processes with the same one pause for each other. One that cannot be written,
+            or a system without such locks, means that nobody pauses, which is logged.
+        say: Is told when others did not pause in time.
+        patience_s: How long to wait until all others have paused.
+    """
+
+    def __init__(self, folder: Path, say: Callable[[str], None] = logger.warning, *, patience_s: float = 120.0) -> None:
+        self._folder, self._say, self._patience_s = folder, say, patience_s
+        # What each thread of this process holds while it works.
+        self._own = threading.local()
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        """Compute for the length of the block, which begins when nobody measures."""
+        with contextlib.ExitStack() as stack:
+            doors = self._opened(stack)
+            if doors is None or self._held() is not None:
+                yield
+                return
+            _enter(doors)
+            self._own.doors = doors
+            try:
+                yield
+            finally:
+                self._own.doors = None
+
+    def let_pass(self) -> None:
+        """Pause here while somebody measures; said between two steps of the work."""
+        doors = self._held()
+        if doors is None:
+            return
+        if _try(doors.turnstile, fcntl.LOCK_SH):
+            fcntl.flock(doors.turnstile, fcntl.LOCK_UN)
+            return
+        fcntl.flock(doors.room, fcntl.LOCK_UN)
+        _enter(doors)
+
+    @contextlib.contextmanager
+    def measuring(self) -> Iterator[None]:
+        """Measure for the length of the block, which begins when all others have paused."""
+        held = self._held()
+        if held is not None:
+            fcntl.flock(held.room, fcntl.LOCK_UN)
+            self._own.doors = None
+        try:
+            with contextlib.ExitStack() as stack:
+                doors = self._opened(stack)
+                if doors is not None and not self._alone(doors):
+                    self._say("other work on this machine did not pause: what is measured now may be noisy")
+                yield
+        finally:
+            if held is not None:
+                _enter(held)
+                self._own.doors = held
+
+    def _alone(self, doors: _Doors) -> bool:
+        end = time.monotonic() + self._patience_s
+        for door in (doors.turnstile, doors.room):
+            while not _try(door, fcntl.LOCK_EX):
+                if time.monotonic() > end:
+                    return False
+                time.sleep(_POLL_S)
+        return True
+
+    def _held(self) -> _Doors | None:
+        return getattr(self._own, "doors", None)
+
+    def _opened(self, stack: contextlib.ExitStack) -> _Doors | None:
+        if fcntl is None:
+            return None
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            # Each opening is a holder of its own, threads of one process among them.
+            files = [os.open(self._folder / name, os.O_RDWR | os.O_CREAT, 0o644) for name in ("turnstile", "room")]
+        except OSError as error:
+            logger.warning("nobody pauses for measuring: cannot use %s (%s)", self._folder, error)
+            return None
+        for file in files:
+            stack.callback(os.close, file)
+        return _Doors(*files)
+
+
+class _Doors(NamedTuple):
+    """Open lock files."""
+
+    turnstile: int
+    room: int
+
+
+def _enter(doors: _Doors) -> None:
+    fcntl.flock(doors.turnstile, fcntl.LOCK_SH)
+    fcntl.flock(doors.room, fcntl.LOCK_SH)
+    fcntl.flock(doors.turnstile, fcntl.LOCK_UN)
+
+
+def _try(file: int, kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from types import TracebackType
 
@@ -73,6 +73,7 @@ class Device:
         profile: Which device, and how onnxruntime runs there.
         stores: Looked up in order, written to all; what is not steady, to the first alone.
         say: Is told what takes time, such as waiting for another process that measures.
+        hush: Entered while this machine measures: lets what else computes here pause.
         patience_s: Seconds that the device may be silent for no good reason.
 
     Raises:
@@ -85,6 +86,7 @@ class Device:
         stores: Sequence[LatencyStore] = (),
         say: Callable[[str], None] = _silent,
         *,
+        hush: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
         patience_s: float = 60.0,
     ) -> None:
         if not profile.measurable:
@@ -94,6 +96,7 @@ class Device:
             )
         self.profile = profile
         self._memory, self._say = Memory(stores), say
+        self._hush = hush if profile.place == "local" else contextlib.nullcontext
         self._client = Client(profile, patience_s)
         self._facts: Facts | None = None
         self._yardsticks: list[tuple[float, float]] = []
@@ -248,8 +251,11 @@ class Device:
         _raise_first(failures, models)
         return {name: answers[name] for name in models}
 
-    def _turn(self) -> contextlib.AbstractContextManager[None]:
-        return turn(self.profile, user_folder(), self._say)
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        # In this order: who waits for its turn computes nothing that the one whose turn it is could wait for.
+        with self._hush(), turn(self.profile, user_folder(), self._say):
+            yield
 
     def _key(self, job: Job) -> str:
         return digest(canonical_graph(job.model), job.variant, self._identity())

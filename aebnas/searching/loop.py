@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from aebnas.branches.spec import NetworkSpec
-from aebnas.experiment_search import SearchSettings
-from aebnas.progress import Progress
 from aebnas.searching.choice import CostLimits, choose_point, objective_values
 from aebnas.searching.evaluation import Evaluation, StaticPoint
 from aebnas.searching.evaluator import Evaluator
 from aebnas.searching.frontier import Reference
-from aebnas.searching.study import FAILURE, HYPERVOLUME, SPEC, begin, finished, sample
-from aebnas.spaces.genome import Genome
+from aebnas.searching.study import FAILURE, HYPERVOLUME, SPEC, finished, running, sample
+from aebnas.searching.workplace import Pausing, Workplace
 
 logger = logging.getLogger(__name__)
+# Where all trials that are left are running elsewhere, they are looked at so often.
+_LOOK_EVERY_S = 0.5
 
 
 @dataclass
@@ -38,6 +38,14 @@ class Archive:
     converted: Mapping[str, StaticPoint] = field(default_factory=dict)
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
     _points: list[tuple[float, float]] = field(default_factory=list)
+    _taken: set[int] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, place: Workplace) -> Archive:
+        """Return an empty archive of the search that ``place`` is of."""
+        evaluator = place.evaluator
+        cost = place.experiment.search.cost_objectives[0]
+        return cls(evaluator.backbone, cost, place.limits, evaluator.converted_backbones)
 
     @property
     def reference(self) -> Reference:
@@ -54,6 +62,34 @@ class Archive:
             for point in evaluation.curve.points
             if self.limits.allowed(evaluation, point)
         ]
+
+    def sync(self, trials: Iterable[FrozenTrial], evaluator: Evaluator, *, make: bool = False) -> list[Evaluation]:
+        """Take in what ``trials`` found and is not here yet, whichever process ran them; return it.
+
+        Args:
+            make: Evaluate again what is damaged or gone; else it is left for the next time.
+        """
+        found = []
+        for trial in trials:
+            if trial.number in self._taken or SPEC not in trial.user_attrs or not trial.state.is_finished():
+                continue
+            spec = NetworkSpec.from_json(trial.user_attrs[SPEC])
+            evaluation = self.evaluations.get(spec.key) or evaluator.known(spec)
+            if evaluation is None and make:
+                evaluation = evaluator.evaluate(spec)
+            if evaluation is not None:
+                self._taken.add(trial.number)
+                if spec.key not in self.evaluations:
+                    self.add(evaluation)
+                    found.append(evaluation)
+        return found
+
+    def in_order(self) -> Archive:
+        """Return the same archive in an order that does not depend on who evaluated what and when."""
+        made = Archive(self.backbone, self.cost, self.limits, self.converted)
+        for key in sorted(self.evaluations):
+            made.add(self.evaluations[key])
+        return made
 
     def replace(self, evaluation: Evaluation) -> None:
         """Put the evaluation of a retrained network in the place of its earlier one."""
@@ -84,51 +120,52 @@ class Archive:
 
 def run_trials(
     study: optuna.Study,
-    genome: Genome,
-    evaluator: Evaluator,
-    settings: SearchSettings,
-    limits: CostLimits,
-    progress: Progress,
+    place: Workplace,
     *,
+    archive: Archive | None = None,
     clock: Callable[[], float] = time.monotonic,
+    goes_on: Callable[[], bool] = lambda: True,
+    done: Callable[[Archive], object] = lambda _: None,
 ) -> Archive:
-    """Run trials until the study has ``settings.trials`` finished ones or ``settings.timeout`` seconds have passed.
+    """Run trials until the study has ``search.trials`` finished ones or ``search.timeout`` seconds have passed.
 
     A candidate that fails is recorded with its reason, and the search goes on. An interruption (Ctrl-C) loses only the
     trial that was running; the next call runs it again.
+
+    Args:
+        archive: What was found before, taken further; by default all that the study holds.
+        clock: Seconds that the timeout is counted in.
+        goes_on: Asked before each trial.
+        done: Told after each trial.
     """
-    begin(study, genome)
-    archive = Archive(
-        evaluator.backbone,
-        settings.cost_objectives[0],
-        limits,
-        evaluator.converted_backbones,
-    )
-    for evaluation in _seen(study, evaluator):
-        archive.add(evaluation)
-    done, start = finished(study), clock()
-    label = "trials" if settings.timeout is None else f"trials (at most {settings.timeout:.0f} s)"
-    with progress.stage(label, settings.trials, done) as stage:
-        while done < settings.trials and (settings.timeout is None or clock() - start < settings.timeout):
-            _one_trial(study, genome, evaluator, settings, limits, archive)
-            done += 1
-            stage.note(f"hypervolume {archive.hypervolume():.3f}, {archive.best_note()}")
-            stage.advance()
-    return archive
+    found = archive if archive is not None else Archive.of(place)
+    settings, start = place.experiment.search, clock()
+    while goes_on() and (settings.timeout is None or clock() - start < settings.timeout):
+        found.sync(study.get_trials(deepcopy=False), place.evaluator)
+        trial = _next(study, place)
+        if trial is None:
+            if finished(study) >= settings.trials:
+                break
+            # The rest is running elsewhere; if a process there dies, its trial comes back.
+            time.sleep(_LOOK_EVERY_S)
+            continue
+        _run(trial, study, place, found)
+        done(found)
+    return found
 
 
-def _one_trial(
-    study: optuna.Study,
-    genome: Genome,
-    evaluator: Evaluator,
-    settings: SearchSettings,
-    limits: CostLimits,
-    archive: Archive,
-) -> None:
-    trial = study.ask()
-    genes, trade_off = sample(trial, genome)
-    spec = genome.decode(genes)
-    evaluation = archive.evaluations.get(spec.key) or evaluator.evaluate(spec)
+def _next(study: optuna.Study, place: Workplace) -> Trial | None:
+    """Return a new trial; None if with those that are running there are enough."""
+    with place.folder.turn_to_ask():
+        if finished(study) + len(running(study)) >= place.experiment.search.trials:
+            return None
+        return study.ask()
+
+
+def _run(trial: Trial, study: optuna.Study, place: Workplace, archive: Archive) -> None:
+    genes, trade_off = sample(trial, place.genome)
+    spec = place.genome.decode(genes)
+    evaluation = archive.evaluations.get(spec.key) or _evaluated(spec, place)
     archive.add(evaluation)
     trial.set_user_attr(HYPERVOLUME, archive.hypervolume())
     if evaluation.failure is not None:
@@ -137,6 +174,7 @@ def _one_trial(
         trial.set_user_attr(SPEC, spec.to_json())
         study.tell(trial, state=TrialState.FAIL)
         return
+    settings, limits = place.experiment.search, place.limits
     point = choose_point(evaluation, archive.backbone, settings, limits, trade_off)
     for name, violation in zip(limits.limits, limits.violations(evaluation, point), strict=True):
         trial.set_constraint(name, violation)
@@ -144,8 +182,6 @@ def _one_trial(
     study.tell(trial, objective_values(evaluation, point, settings))
 
 
-def _seen(study: optuna.Study, evaluator: Evaluator) -> Iterator[Evaluation]:
-    for trial in study.get_trials(deepcopy=False):
-        if SPEC in trial.user_attrs:
-            # Known, or made again where its record was damaged.
-            yield evaluator.evaluate(NetworkSpec.from_json(trial.user_attrs[SPEC]))
+def _evaluated(spec: NetworkSpec, place: Workplace) -> Evaluation:
+    with place.quiet.working():
+        return place.evaluator.evaluate(spec, stage=Pausing(place.quiet))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import optuna
 import torch
 
 from aebnas.branches.spec import FP32
@@ -18,7 +19,8 @@ from aebnas.devices.store import LatencyStore, user_folder
 from aebnas.errors import RunFailed
 from aebnas.experiment import Experiment
 from aebnas.files import write_json
-from aebnas.prepare import Prepared, prepare
+from aebnas.locks import Quiet
+from aebnas.prepare import Prepared
 from aebnas.progress import Progress
 from aebnas.run import Run, cost_column
 from aebnas.run_folder import RunFolder
@@ -28,9 +30,7 @@ from aebnas.searching.costing import (
     Kind,
     by_precision,
     check_cascade,
-    check_known,
     check_sensor,
-    cost_models,
     latency_summary,
     limits_of,
     story,
@@ -39,14 +39,13 @@ from aebnas.searching.diagnosed import with_diagnostics
 from aebnas.searching.evaluator import Evaluator
 from aebnas.searching.feasible import hopeless
 from aebnas.searching.finalists import choose_finalists, eligible_rows, finalist_rows, retrain
-from aebnas.searching.genes import network_genes
 from aebnas.searching.loop import Archive, run_trials
 from aebnas.searching.rows import Row, front_rows, network_key, with_interval
 from aebnas.searching.statics import backbone_rows, retrain_truncated, truncated_rows
-from aebnas.searching.study import finished, open_study
+from aebnas.searching.study import begin, finished, open_study
 from aebnas.searching.verify import verify
-from aebnas.spaces.definition import SpaceDefinition, load_space
-from aebnas.spaces.genome import build_genome
+from aebnas.searching.workplace import Workplace, quiet_here
+from aebnas.spaces.definition import load_space
 from aebnas.training.accelerator import pick_accelerator
 
 
@@ -74,21 +73,22 @@ def search(
     limits, accelerator = limits_of(chosen, profile), pick_accelerator(chosen.accelerator)
     check_cascade(chosen, profile)
     shown = progress or Progress()
-    with _reached(profile, folder, shown) as target, folder.lock():
+    quiet = quiet_here()
+    with _reached(profile, folder, shown, quiet) as target, folder.lock():
         check_sensor(chosen, limits, target)
         folder.start(chosen, space, profile)
-        _Search(chosen, folder, profile, folder.space(), limits, accelerator, target, shown).run()
+        _Search(chosen, folder, limits, accelerator, target, shown, quiet).run()
     return Run(folder.path, experiment=chosen)
 
 
 @contextlib.contextmanager
-def _reached(profile: HardwareProfile, folder: RunFolder, progress: Progress) -> Iterator[Device | None]:
+def _reached(profile: HardwareProfile, folder: RunFolder, progress: Progress, quiet: Quiet) -> Iterator[Device | None]:
     """Give the device that is measured on, None for one that cannot be; say now if it lacks what measuring needs."""
     if not profile.measurable:
         yield None
         return
     stores = (LatencyStore(folder.latency), LatencyStore(user_folder()))
-    with Device(profile, stores, progress.say) as device:
+    with Device(profile, stores, progress.say, hush=quiet.measuring) as device:
         device.require()
         yield device
 
@@ -103,44 +103,34 @@ def _experiment(experiment: Experiment | Path | str | None) -> Experiment:
 class _Search:
     experiment: Experiment
     folder: RunFolder
-    profile: HardwareProfile
-    space: SpaceDefinition
     limits: CostLimits
     accelerator: torch.device
     target: Device | None
     progress: Progress
+    quiet: Quiet
 
     def run(self) -> None:
         start = time.perf_counter()
         experiment, folder, progress = self.experiment, self.folder, self.progress
-        prepared = prepare(experiment, folder, device=self.accelerator, progress=progress)
-        prepared_s = time.perf_counter() - start
-        genome = build_genome(
-            self.space,
-            prepared.backbone.attach_points,
-            prepared.data.num_classes,
-            network_genes(experiment, self.profile.precisions),
-        )
-        models = cost_models(experiment, prepared, folder, genome, self.target, progress)
-        costs = by_precision(models, experiment.confidence)
-        check_known(experiment, self.limits, costs[FP32], self.profile)
-        self._say(models)
-        evaluator = Evaluator(
+        place = Workplace.open(
             experiment,
-            prepared,
-            models,
             folder,
-            limited=tuple(self.limits.limits),
-            device=self.accelerator,
+            limits=self.limits,
+            accelerator=self.accelerator,
+            target=self.target,
             progress=progress,
+            quiet=self.quiet,
         )
+        evaluator, models = place.evaluator, place.costs
+        self._say(models)
+        prepared_s = time.perf_counter() - start
         settings = experiment.search
         with open_study(folder, settings, experiment.seed) as study:
-            archive = run_trials(study, genome, evaluator, settings, self.limits, progress)
+            archive = self._searched(study, place)
             trials = finished(study)
         searched_s = time.perf_counter() - start - prepared_s
-        rows = self._verified(archive, evaluator, prepared)
-        data = prepared.data
+        rows = self._verified(archive, evaluator, place.prepared)
+        data = place.prepared.data
         summary: dict[str, Any] = {
             "trials": trials,
             "stopped_by_timeout": trials < settings.trials,
@@ -154,7 +144,7 @@ class _Search:
             "failed": sum(1 for evaluation in archive.evaluations.values() if evaluation.failure),
             "hypervolume": archive.hypervolume(),
             "cost": archive.cost,
-            "missed_macs": costs[FP32].missed_macs,
+            "missed_macs": by_precision(models, experiment.confidence)[FP32].missed_macs,
             "latency": latency_summary(models, self.target),
             "seconds": {
                 "data and backbone": prepared_s,
@@ -164,6 +154,19 @@ class _Search:
         }
         write_json(folder.summary_file, summary)
         Run.write_front(folder, rows)
+
+    def _searched(self, study: optuna.Study, place: Workplace) -> Archive:
+        settings, archive = self.experiment.search, Archive.of(place)
+        begin(study, place.genome)
+        archive.sync(study.get_trials(deepcopy=False), place.evaluator, make=True)
+        label = "trials" if settings.timeout is None else f"trials (at most {settings.timeout:.0f} s)"
+        with self.progress.stage(label, settings.trials, finished(study)) as stage:
+
+            def done(found: Archive) -> None:
+                stage.note(f"hypervolume {found.hypervolume():.3f}, {found.best_note()}")
+                stage.advance()
+
+            return run_trials(study, place, archive=archive, done=done).in_order()
 
     def _say(self, models: CostModels) -> None:
         missed = by_precision(models, self.experiment.confidence)[FP32].missed_macs

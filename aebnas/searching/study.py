@@ -11,7 +11,7 @@ import optuna
 import sqlalchemy
 from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from aebnas.errors import RunError, RunFailed
@@ -101,6 +101,11 @@ def sample(trial: Trial, genome: Genome) -> tuple[dict[str, str], float]:
     """Sample every gene, and the trade-off, whether it is used or not."""
     genes = {name: str(trial.suggest_categorical(name, choices)) for name, choices in genome.genes.items()}
     return genes, trial.suggest_float(TRADE_OFF, 0.0, 1.0)
+
+
+def running(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the trials that were begun and have not come to an end."""
+    return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
 
 def finished(study: optuna.Study) -> int:

@@ -1,0 +1,100 @@
+"""All that one process needs to run trials, whether it leads the search or helps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from aebnas.branches.spec import FP32
+from aebnas.devices.device import Device
+from aebnas.devices.store import user_folder
+from aebnas.experiment import Experiment
+from aebnas.locks import Quiet
+from aebnas.prepare import Prepared, prepare
+from aebnas.progress import Progress, Stage
+from aebnas.run_folder import RunFolder
+from aebnas.searching.choice import CostLimits
+from aebnas.searching.costing import CostModels, by_precision, check_known, cost_models
+from aebnas.searching.evaluator import Evaluator
+from aebnas.searching.genes import network_genes
+from aebnas.spaces.genome import Genome, build_genome
+
+
+def quiet_here() -> Quiet:
+    """Return what lets all searches of this machine pause while one of them measures."""
+    return Quiet(user_folder() / "quiet")
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Data, backbone, genes, cost models and evaluator of one search.
+
+    Args:
+        limits: Of profile and experiment.
+        target: The device that is measured on; None: it cannot be measured, or another process measures.
+        quiet: Lets this process pause while another one measures.
+    """
+
+    experiment: Experiment
+    folder: RunFolder
+    prepared: Prepared
+    genome: Genome
+    costs: CostModels
+    evaluator: Evaluator
+    limits: CostLimits
+    target: Device | None
+    progress: Progress
+    quiet: Quiet = field(default_factory=quiet_here)
+
+    @classmethod
+    def open(
+        cls,
+        experiment: Experiment,
+        folder: RunFolder,
+        *,
+        limits: CostLimits,
+        accelerator: torch.device,
+        target: Device | None,
+        progress: Progress,
+        quiet: Quiet,
+    ) -> Workplace:
+        """Prepare data and backbone, measure what is not measured yet, and return the place.
+
+        Raises:
+            AebnasError: data, backbone, space or device will not do; the message says what to change.
+        """
+        prepared = prepare(experiment, folder, device=accelerator, progress=progress)
+        profile = folder.profile()
+        genome = build_genome(
+            folder.space(),
+            prepared.backbone.attach_points,
+            prepared.data.num_classes,
+            network_genes(experiment, profile.precisions),
+        )
+        costs = cost_models(experiment, prepared, folder, genome, target, progress)
+        check_known(experiment, limits, by_precision(costs, experiment.confidence)[FP32], profile)
+        evaluator = Evaluator(
+            experiment,
+            prepared,
+            costs,
+            folder,
+            limited=tuple(limits.limits),
+            device=accelerator,
+            progress=progress,
+        )
+        return cls(experiment, folder, prepared, genome, costs, evaluator, limits, target, progress, quiet)
+
+
+class Pausing(Stage):
+    """A stage that pauses between two steps while another process measures; shown as ``inner``."""
+
+    def __init__(self, quiet: Quiet, inner: Stage | None = None) -> None:
+        self._quiet, self._inner = quiet, inner or Stage()
+
+    def advance(self, steps: int = 1) -> None:
+        self._quiet.let_pass()
+        self._inner.advance(steps)
+
+    def note(self, text: str) -> None:
+        self._inner.note(text)
