@@ -7,15 +7,18 @@ use are dropped when it is decoded, so equal networks have equal specifications 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+import torch
 
 from aebnas.backbones.cut import AttachPoint
-from aebnas.branches.build import fits
+from aebnas.branches.build import make_head, make_layer
+from aebnas.branches.layers import Shape, output_shape
 from aebnas.branches.spec import BranchSpec, NetworkSpec, PartSpec
-from aebnas.errors import SpaceError
+from aebnas.errors import BranchError, SpaceError
 from aebnas.spaces.definition import NONE, SpaceDefinition
 from aebnas.spaces.network_genes import NetworkGenes
 
@@ -48,20 +51,19 @@ class Genome:
         A layer that no longer fits the map that the layers before it leave counts as none, and of more branches
         than a network may have the deepest, which save least, are dropped.
         """
-        branches = [
-            self._branch(number, point, values)
-            for number, point in enumerate(self.points)
-            if values[f"exit{number}"] == ON
-        ]
-        return self.network.network(branches[: self.max_exits], values)
+        on = [number for number in range(len(self.points)) if values[f"exit{number}"] == ON]
+        branches = [self._branch(number, self.points[number], values) for number in on[: self.max_exits]]
+        return self.network.network(branches, values)
 
     def _branch(self, number: int, point: AttachPoint, values: Mapping[str, str]) -> BranchSpec:
         head = self.heads[values[f"exit{number}_head"]]
         layers: tuple[PartSpec, ...] = ()
+        shape = point.shape
         for slot in range(self.slots):
-            longer = layers + self.layers[values[f"exit{number}_layer{slot}"]]
-            if fits(BranchSpec(point.name, longer, head), point.shape, self.num_classes):
-                layers = longer
+            more = self.layers[values[f"exit{number}_layer{slot}"]]
+            left = _shape_after(more, shape)
+            if left is not None and _head_fits(head, left, self.num_classes):
+                layers, shape = layers + more, left
         return BranchSpec(point.name, layers, head)
 
 
@@ -118,11 +120,15 @@ def starting_points(genome: Genome) -> list[dict[str, str]]:
     a time; in another precision or with another confidence it need not be trained again.
     """
     spread = np.linspace(0, len(genome.points) - 1, min(genome.max_exits, len(genome.points))).round()
-    shapes = [_start(genome, shape, set(spread.astype(int).tolist())) for shape in ((), *genome.starts)]
+    shapes = [branches_at(genome, shape, set(spread.astype(int).tolist())) for shape in ((), *genome.starts)]
     return [values | chosen for values in shapes for chosen in genome.network.variations()]
 
 
-def _start(genome: Genome, shape: Sequence[str], on: set[int]) -> dict[str, str]:
+def branches_at(genome: Genome, shape: Sequence[str], on: Collection[int]) -> dict[str, str]:
+    """Return the genes of branches: of ``shape`` (choices for the slots in order) with the first head.
+
+    They are on at the attach points numbered ``on``, and the same at the others, where they are off.
+    """
     values = {}
     for number in range(len(genome.points)):
         values[f"exit{number}"] = ON if number in on else OFF
@@ -135,4 +141,28 @@ def _start(genome: Genome, shape: Sequence[str], on: set[int]) -> dict[str, str]
 
 
 def _fits(point: AttachPoint, layers: tuple[PartSpec, ...], head: PartSpec, num_classes: int) -> bool:
-    return fits(BranchSpec(point.name, layers, head), point.shape, num_classes)
+    shape = _shape_after(layers, point.shape)
+    return shape is not None and _head_fits(head, shape, num_classes)
+
+
+# A sampler decodes hundreds of networks per trial, which meet few shapes.
+@lru_cache(maxsize=4096)
+def _shape_after(layers: tuple[PartSpec, ...], shape: Shape) -> Shape | None:
+    """Return the shape that ``layers`` leave of ``shape``, or None where they do not fit."""
+    try:
+        with torch.device("meta"):
+            for layer in layers:
+                shape = output_shape(make_layer(layer, shape), shape)
+    except BranchError:
+        return None
+    return shape
+
+
+@lru_cache(maxsize=4096)
+def _head_fits(head: PartSpec, shape: Shape, num_classes: int) -> bool:
+    try:
+        with torch.device("meta"):
+            make_head(head, shape, num_classes)
+    except BranchError:
+        return False
+    return True
