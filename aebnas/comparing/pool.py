@@ -7,12 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import multiprocessing
 import multiprocessing.connection
-import signal
-import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -22,20 +18,14 @@ import torch
 from aebnas.comparing.jobs import Job
 from aebnas.comparing.workshop import Plan, Workshop
 from aebnas.errors import AebnasError, RunError, RunFailed
+from aebnas.processes import GONE, RemoteStage, bury, settle_in, spawn
 from aebnas.progress import Stage
 
 logger = logging.getLogger(__name__)
-# A worker tells of its progress at most so often.
-_REPORT_EVERY_S = 0.5
-# A process that was told to end is given so long.
-_PATIENCE_S = 10.0
 # A full or read-only disk fails every job that comes after.
 _STOPS = (RunError, RunFailed)
-_ENDED = 128 + signal.SIGTERM
 _LOST = "its process ended before it was done: memory may have run out; try fewer --workers"
 _NO_BACKBONE = "the backbone of this seed could not be trained: "
-# Nobody listens any more.
-_GONE = (BrokenPipeError, ConnectionResetError)
 Failures = dict[Job, str]
 
 
@@ -178,13 +168,7 @@ class _Pool:
                     self._failures[job] = value
 
     def _start(self) -> _Worker:
-        context = multiprocessing.get_context("spawn")
-        here, there = context.Pipe()
-        process = context.Process(target=_serve, args=(there, self._plan, self._threads), daemon=True)
-        process.start()
-        # Else the pipe would not end with the process.
-        there.close()
-        self._workers.append(_Worker(process, here))
+        self._workers.append(_Worker(*spawn(_serve, self._plan, self._threads)))
         return self._workers[-1]
 
     def _drop(self, worker: _Worker) -> None:
@@ -192,7 +176,7 @@ class _Pool:
         self._workers.remove(worker)
         worker.connection.close()
         worker.process.terminate()
-        _bury(worker.process)
+        bury(worker.process)
 
     def _stop(self) -> None:
         # Idle workers end with their pipe. A word of goodbye could come behind half of a message, if Ctrl-C came in the
@@ -202,53 +186,22 @@ class _Pool:
             if worker.job is not None:
                 worker.process.terminate()
         for worker in self._workers:
-            _bury(worker.process)
-
-
-def _bury(process: SpawnProcess) -> None:
-    """Wait until ``process`` has ended, for a while; then make an end of it."""
-    process.join(_PATIENCE_S)
-    if process.is_alive():
-        process.kill()
-        process.join()
-
-
-class _Remote(Stage):
-    """A stage that is shown in another process."""
-
-    def __init__(self, send: Callable[[tuple[str, object]], None]) -> None:
-        self._send, self._steps, self._sent = send, 0, time.monotonic()
-
-    def advance(self, steps: int = 1) -> None:
-        self._steps += steps
-        if time.monotonic() - self._sent >= _REPORT_EVERY_S:
-            self.flush()
-
-    def note(self, text: str) -> None:
-        self._send(("note", text))
-
-    def flush(self) -> None:
-        """Tell what has not been told yet."""
-        self._send(("advance", self._steps))
-        self._steps, self._sent = 0, time.monotonic()
+            bury(worker.process)
 
 
 def _serve(connection: Connection, plan: Plan, threads: int) -> None:
     """Do the jobs that come through ``connection``, until it ends."""
-    # Ctrl-C reaches all processes of a terminal; the one that gave the jobs ends the others.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # An exit instead of a death leaves no semaphores of libraries behind.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_ENDED))
+    settle_in()
     torch.set_num_threads(threads)
     workshop = Workshop(plan)
-    with contextlib.suppress(EOFError, *_GONE):
+    with contextlib.suppress(EOFError, *GONE):
         while True:
             job = connection.recv()
-            stage = _Remote(connection.send)
+            stage = RemoteStage(connection.send)
             answer: tuple[str, object] = ("done", None)
             try:
                 workshop.do(job, stage)
-            except _GONE:
+            except GONE:
                 raise
             except _STOPS as error:
                 answer = ("stop", error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
@@ -46,10 +47,17 @@ class CostModel:
         self._segment_macs = segment_macs(backbone)
         self._empty_ms = None if timer is None else timer.overhead_ms()
         self._branches: dict[str, Part] = {}
+        # A search that measures for others does so beside its own trials.
+        self._measuring = threading.RLock()
         self._spans, self._ends, self._static = self._measure_spans()
         self.names = self._known_names()
         self.overhead = overhead or self._fit(calibration)
         self.missed_macs = count_macs(backbone.span(0, self._last + 1), backbone.input_shape).missed
+
+    @property
+    def empty_ms(self) -> float | None:
+        """What a graph that does nothing takes, in ms; None: nothing is measured."""
+        return self._empty_ms
 
     @property
     def backbone(self) -> Costs:
@@ -73,8 +81,40 @@ class CostModel:
             BranchError: a branch does not fit. MeasurementError: a block could not be measured.
             BackboneError: a block cannot be written, or not in this precision.
         """
-        self._measure_branches([(specs, cascade)])
+        with self._measuring:
+            self._measure_branches([(specs, cascade)])
         return self._compose(specs, self.overhead, cascade)
+
+    def static_figures(self) -> dict[str, Figures]:
+        """Return the figures of all blocks of the backbone, by the names that a timer is asked for them by."""
+        spans = {f"span {a} {b}": part.figures for (a, b), part in self._spans.items()}
+        ends = {f"end {a}": part.figures for a, part in self._ends.items()}
+        return {**spans, **ends, "backbone": self._static.figures}
+
+    def figures(self, specs: Sequence[BranchSpec], cascade: Cascade = "none") -> dict[str, Figures]:
+        """Return the figures of the blocks of these branches by name; those not seen before are measured now.
+
+        Raises:
+            What :meth:`network` raises.
+        """
+        with self._measuring:
+            self._measure_branches([(specs, cascade)])
+        return {name: self._branches[name].figures for name, *_ in self._wanted(specs, cascade)}
+
+    def lacks(self, specs: Sequence[BranchSpec], cascade: Cascade = "none") -> bool:
+        """Tell whether a block of these branches has not been seen before."""
+        return any(name not in self._branches for name, *_ in self._wanted(specs, cascade))
+
+    def adopt(self, specs: Sequence[BranchSpec], cascade: Cascade, figures: Mapping[str, Figures]) -> None:
+        """Take what another process measured of these branches instead of measuring them here.
+
+        Args:
+            figures: What :meth:`figures` of its cost model says.
+
+        Raises:
+            BranchError: a branch does not fit. KeyError: a block is missing in ``figures``.
+        """
+        self._keep(self._unseen([(specs, cascade)]), figures)
 
     def _compose(self, specs: Sequence[BranchSpec], overhead: Overhead, cascade: Cascade = "none") -> NetworkCosts:
         alone = [self._alone(number, cascade) for number in range(len(specs))]
@@ -143,15 +183,27 @@ class CostModel:
 
     def _measure_branches(self, networks: Sequence[tuple[Sequence[BranchSpec], Cascade]]) -> None:
         """Measure every branch of ``networks``, and the static network that ends in it where it can stand alone."""
-        blocks: dict[str, Block] = {}
-        for specs, cascade in networks:
-            for number, spec in enumerate(specs):
-                kinds = {"branch", "cut"} if self._alone(number, cascade) else set()
-                for kind in sorted(kinds | {self._kind(number, cascade)}):
-                    name = f"{kind} {spec.key}"
-                    if name not in self._branches and name not in blocks:
-                        blocks[name] = self._block(kind, spec, cascade)
-        figures = self._figures(blocks)
+        blocks = self._unseen(networks)
+        self._keep(blocks, self._figures(blocks))
+
+    def _unseen(self, networks: Sequence[tuple[Sequence[BranchSpec], Cascade]]) -> dict[str, Block]:
+        return {
+            name: self._block(kind, spec, cascade)
+            for specs, cascade in networks
+            for name, kind, spec in self._wanted(specs, cascade)
+            if name not in self._branches
+        }
+
+    def _wanted(self, specs: Sequence[BranchSpec], cascade: Cascade) -> list[tuple[str, str, BranchSpec]]:
+        """Return name, kind and branch of every block that branches ``specs`` are priced by."""
+        found = []
+        for number, spec in enumerate(specs):
+            kinds = {"branch", "cut"} if self._alone(number, cascade) else set()
+            kinds.add(self._kind(number, cascade))
+            found += [(f"{kind} {spec.key}", kind, spec) for kind in sorted(kinds)]
+        return found
+
+    def _keep(self, blocks: Mapping[str, Block], figures: Mapping[str, Figures]) -> None:
         for name, block in blocks.items():
             self._branches[name] = self._part(self._branch_macs(block), figures[name])
 

@@ -1,0 +1,76 @@
+"""Processes of our own beside this one: spawned, told by a pipe, and ended without leaving anything behind."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from typing import Any
+
+from aebnas.progress import Stage
+
+# A process that was told to end is given so long.
+PATIENCE_S = 10.0
+# Nobody listens any more.
+GONE = (BrokenPipeError, ConnectionResetError)
+# A process tells of its progress at most so often.
+_REPORT_EVERY_S = 0.5
+_ENDED = 128 + signal.SIGTERM
+
+
+def spawn(serve: Callable[..., None], *arguments: Any, name: str | None = None) -> tuple[SpawnProcess, Connection]:
+    """Start ``serve(connection, *arguments)`` in a process of its own; return it and our end of the pipe.
+
+    The pipe ends with whichever process ends first. All must be picklable.
+    """
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=serve, args=(there, *arguments), daemon=True, name=name)
+    process.start()
+    # Else the pipe would not end with the process.
+    there.close()
+    return process, here
+
+
+def settle_in() -> None:
+    """Begin a process that was spawned: its parent alone decides when it ends."""
+    # Ctrl-C reaches all processes of a terminal; the one that spawned the others ends them.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # An exit instead of a death leaves no semaphores of libraries behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_ENDED))
+
+
+def bury(process: SpawnProcess, patience_s: float = PATIENCE_S) -> None:
+    """Wait until ``process`` has ended, for a while; then make an end of it."""
+    process.join(patience_s)
+    if process.is_alive():
+        process.kill()
+        process.join()
+
+
+class RemoteStage(Stage):
+    """A stage that is shown in another process.
+
+    Args:
+        send: Takes ``("advance", steps)`` and ``("note", text)``.
+    """
+
+    def __init__(self, send: Callable[[tuple[str, object]], None]) -> None:
+        self._send, self._steps, self._sent = send, 0, time.monotonic()
+
+    def advance(self, steps: int = 1) -> None:
+        self._steps += steps
+        if time.monotonic() - self._sent >= _REPORT_EVERY_S:
+            self.flush()
+
+    def note(self, text: str) -> None:
+        self._send(("note", text))
+
+    def flush(self) -> None:
+        """Tell what has not been told yet."""
+        self._send(("advance", self._steps))
+        self._steps, self._sent = 0, time.monotonic()
