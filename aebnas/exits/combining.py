@@ -58,6 +58,15 @@ class Combining:
         values = self._values(scene, self.grid)
         yield from _join(scene, values, costs, keep) if self._fits(values) else self._descend(scene, costs, keep)
 
+    def search_closely(self, scene: Scene, costs: ExitCosts, keep: Keep) -> Iterator[Scored]:
+        """Yield what ``search`` does, and what a descent with more thresholds per branch finds between these.
+
+        For one best point that is worth its time, about ten times that of a histogram; explicit grids are kept to.
+        """
+        yield from self.search(scene, costs, keep)
+        if self.grids is None and self._fits(self._values(scene, self.grid)):
+            yield from self._descend(scene, costs, keep)
+
     def search_answers(self, answers: Answers, costs: ExitCosts, keep: Keep) -> Iterator[Scored]:
         """Yield what ``keep`` keeps of the combinations of all masks that are possible.
 

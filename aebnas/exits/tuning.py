@@ -94,11 +94,12 @@ def solve(
     """Return the point that meets ``target`` best among all that ``tune`` compares, None where none is allowed.
 
     Unlike ``tune(...).best(target)`` it sees the points that a thinned curve leaves out, and the dominated ones that a
-    two-sided target may prefer. Arguments and errors are those of ``tune``.
+    two-sided target may prefer; and unless ``grids`` are explicit, coordinate descent with up to 512 quantiles per
+    branch looks for better ones between those of the grid. Arguments and errors are those of ``tune``.
     """
     scene, costs = _checked(confidences, correct), ExitCosts(cost_of, len(confidences), reduction)
     keep = _meeting(target, correct.shape[1])
-    return _best(Combining(grid, grids, max_cells).search(scene, costs, keep), keep)
+    return _best(Combining(grid, grids, max_cells).search_closely(scene, costs, keep), keep)
 
 
 def evaluate_thresholds(
@@ -171,10 +172,16 @@ def solve_answers(
 ) -> OperatingPoint | None:
     """Return the point that meets ``target`` best among all that ``tune_answers`` compares, None where none may.
 
-    It differs from ``tune_answers(...).best(target)`` as ``solve`` does from ``tune``. Arguments and errors are those
-    of ``tune_answers``.
+    It differs from ``tune_answers(...).best(target)`` as ``solve`` does from ``tune``; but it looks between the values
+    of a grid only where exits say the same whoever is on, and with one threshold per exit. Arguments and errors are
+    those of ``tune_answers``.
     """
     keep = _meeting(target, len(answers.truth))
+    if rule == "per-exit" and not (answers.depends or answers.prefixes):
+        confidences, labels = answers.whole((True,) * answers.branches)
+        return solve(
+            confidences, labels == answers.truth, cost_of, target, grid=grid, max_cells=max_cells, reduction=reduction
+        )
     return _best(_search_answers(answers, cost_of, keep, rule, grid, max_cells, reduction), keep)
 
 

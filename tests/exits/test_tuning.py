@@ -125,7 +125,7 @@ def test_every_point_is_what_its_thresholds_give(problem, max_cells):
     st.integers(0, 2),
 )
 @settings(max_examples=150, deadline=None)
-def test_solve_finds_the_best_of_every_combination(problem, rule, wish, floor, cost_index):
+def test_solve_finds_the_best_of_every_combination_or_better(problem, rule, wish, floor, cost_index):
     confidences, correct, cost_of = problem
     samples = correct.shape[1]
     cost_index %= len(cost_of((False,) * len(confidences)))
@@ -137,15 +137,26 @@ def test_solve_finds_the_best_of_every_combination(problem, rule, wish, floor, c
             return None
         return 100 * accuracy - (10 * abs(mean - wish) / wish if rule == "two-sided" else 0)
 
-    grids = [quantile_grid(one, 2) for one in confidences]
-    scores = [score(*found[1:]) for found in every_combination(confidences, correct, cost_of, grids)]
-    allowed = [one for one in scores if one is not None]
-    point = solve(confidences, correct, cost_of, target, grid=2)
-    if not allowed:
-        assert point is None
+    def best(grids):
+        scores = [score(*found[1:]) for found in every_combination(confidences, correct, cost_of, grids)]
+        return max((one for one in scores if one is not None), default=None)
+
+    def of(point):
+        return score(round(point.accuracy * samples), tuple(round(cost * samples) for cost in point.costs))
+
+    coarse = [quantile_grid(one, 2) for one in confidences]
+    on_grid = solve(confidences, correct, cost_of, target, grids=coarse)
+    assert (None if on_grid is None else of(on_grid)) == pytest.approx(best(coarse), abs=1e-9)
+    # Between the values of a grid there may be better ones; the best of all splits is the most there can be.
+    every = best([quantile_grid(one, samples) for one in confidences])
+    free = solve(confidences, correct, cost_of, target, grid=2)
+    if best(coarse) is not None:
+        assert best(coarse) - 1e-9 <= of(free) <= every + 1e-9
     else:
-        sums = tuple(round(cost * samples) for cost in point.costs)
-        assert score(round(point.accuracy * samples), sums) == pytest.approx(max(allowed), abs=1e-9)
+        assert free is None or of(free) <= every + 1e-9
+    # A grid that holds every split leaves nothing to look for.
+    full = solve(confidences, correct, cost_of, target, grid=samples)
+    assert (None if full is None else of(full)) == pytest.approx(every, abs=1e-9)
 
 
 def test_explicit_grids_are_the_only_thresholds_tried():
