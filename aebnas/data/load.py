@@ -14,11 +14,12 @@ from torch.utils.data import Dataset
 
 # Imported for their effect: each registers its data set.
 from aebnas.data import digits, fashion_mnist, folder, npz  # noqa: F401
+from aebnas.data.augment import Augment
 from aebnas.data.datasets import DATASETS, LabelledImages
 from aebnas.data.partition import Indices, hold_out, require_samples, split_generator
 from aebnas.data.preprocessing import Preprocessing, identity, image_moments, standardise
 from aebnas.data.scan import Scan, require_alike, scan_dataset
-from aebnas.data.settings import DataSettings
+from aebnas.data.settings import AugmentSettings, DataSettings
 from aebnas.data.splits import DataBundle, DatasetSplit, TensorSplit
 from aebnas.errors import DataError
 from aebnas.files import canonical_json, digest
@@ -54,7 +55,7 @@ def load_data(settings: DataSettings, *, seed: int, data_dir: Path | None = None
     preprocessing = standardise(image_moments(train.images), raw.scale)
     return DataBundle(
         name=settings.name,
-        train=_tensor_split(train, preprocessing),
+        train=_tensor_split(train, preprocessing, _augment(settings.augment, train.images.shape)),
         validation=_tensor_split(validation, preprocessing),
         test=_tensor_split(test, preprocessing),
         classes=raw.classes,
@@ -65,6 +66,7 @@ def load_data(settings: DataSettings, *, seed: int, data_dir: Path | None = None
             [rest[kept], rest[held], own_test],
             raw.classes,
             preprocessing,
+            settings.augment,
         ),
     )
 
@@ -77,6 +79,7 @@ def bundle_from_datasets(
     classes: Sequence[str] | None = None,
     seed: int = 0,
     name: str = "custom",
+    augment: AugmentSettings | None = None,
 ) -> DataBundle:
     """Make the splits from map-style torch Datasets of (image tensor (C, H, W), label) pairs.
 
@@ -92,6 +95,7 @@ def bundle_from_datasets(
         classes: Class names; by default the numbers of the labels that ``train`` has.
         seed: Determines which samples are held out.
         name: What the data set is called in reports.
+        augment: How images of the train split are altered, where the Dataset's own transforms do not.
 
     Raises:
         DataError: images differ in shape or are neither uint8 nor float, a label is out of range, a class has too few
@@ -117,16 +121,19 @@ def bundle_from_datasets(
     if not train_scan.is_float:
         preprocessing = standardise(train_scan.moments[train_indices], 1 / 255)
     scans = (train_scan, validation_scan, test_scan)
+    alters = augment or AugmentSettings()
     parts = [digest(str(scan.shape), scan.digest, scan.labels.tobytes()) for scan in scans]
     return DataBundle(
         name=name,
-        train=_dataset_split(train, train_scan, train_indices, preprocessing),
+        train=_dataset_split(
+            train, train_scan, train_indices, preprocessing, _augment(alters, (len(train_indices), *train_scan.shape))
+        ),
         validation=_dataset_split(validation_data, validation_scan, held, preprocessing),
         test=_dataset_split(test, test_scan, np.arange(len(test_scan.labels)), preprocessing),
         classes=names,
         input_shape=train_scan.shape,
         preprocessing=preprocessing,
-        fingerprint=_fingerprint(parts, [train_indices, held], names, preprocessing),
+        fingerprint=_fingerprint(parts, [train_indices, held], names, preprocessing, alters),
     )
 
 
@@ -134,14 +141,29 @@ def _pick(part: LabelledImages, indices: Indices) -> LabelledImages:
     return LabelledImages(part.images[indices], part.labels[indices], part.source)
 
 
-def _tensor_split(part: LabelledImages, preprocessing: Preprocessing) -> TensorSplit:
+def _augment(settings: AugmentSettings, shape: tuple[int, ...]) -> Augment | None:
+    """Return what alters the images of a split of ``shape`` (N, C, H, W), if anything does."""
+    if settings.shift >= min(shape[2:]):
+        raise DataError(
+            f"data.augment.shift must be below {min(shape[2:])}, the side of an image (got {settings.shift})"
+        )
+    return Augment(settings, shape[0]) if settings.on else None
+
+
+def _tensor_split(part: LabelledImages, preprocessing: Preprocessing, augment: Augment | None = None) -> TensorSplit:
     # Arrays over a file's bytes are read-only, which torch refuses; require copies only those.
     images = np.require(part.images, requirements=["C", "W"])
-    return TensorSplit(torch.from_numpy(images), torch.from_numpy(part.labels), preprocessing)
+    return TensorSplit(torch.from_numpy(images), torch.from_numpy(part.labels), preprocessing, augment)
 
 
-def _dataset_split(dataset: Dataset[Any], scan: Scan, indices: Indices, preprocessing: Preprocessing) -> DatasetSplit:
-    return DatasetSplit(dataset, torch.tensor(scan.labels[indices]), preprocessing, torch.tensor(indices))
+def _dataset_split(
+    dataset: Dataset[Any],
+    scan: Scan,
+    indices: Indices,
+    preprocessing: Preprocessing,
+    augment: Augment | None = None,
+) -> DatasetSplit:
+    return DatasetSplit(dataset, torch.tensor(scan.labels[indices]), preprocessing, torch.tensor(indices), augment)
 
 
 def _scan_like(train: Scan, dataset: Dataset[Any], source: str, num_classes: int) -> Scan:
@@ -156,7 +178,12 @@ def _array_digest(part: LabelledImages) -> str:
 
 
 def _fingerprint(
-    parts: list[str], indices: list[Indices], classes: tuple[str, ...], preprocessing: Preprocessing
+    parts: list[str],
+    indices: list[Indices],
+    classes: tuple[str, ...],
+    preprocessing: Preprocessing,
+    augment: AugmentSettings,
 ) -> str:
     positions = [split.astype("<i8").tobytes() for split in indices]
-    return digest(*parts, *positions, *classes, canonical_json(preprocessing.to_json()))
+    plain = digest(*parts, *positions, *classes, canonical_json(preprocessing.to_json()))
+    return digest(plain, canonical_json(augment.model_dump())) if augment.on else plain

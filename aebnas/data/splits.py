@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from aebnas.data.augment import Augment, altered
 from aebnas.data.preprocessing import Preprocessing
 
 __all__ = [
@@ -53,15 +54,42 @@ class Split(ABC):
     def subset(self, indices: Tensor) -> Split:
         """Return the samples at ``indices``, int64 (M,), in that order."""
 
+    def footprint(self) -> int | None:
+        """Return the bytes that the split takes in an accelerator's memory; None: it cannot lie there."""
+        return None
+
+    def on(self, device: torch.device) -> Split:
+        """Return the split with what it can hold in the memory of ``device``; index and order stay on the CPU."""
+        return self
+
 
 class ImageSplit(Split):
     """A split of images of one part of a data set.
 
     Attributes:
-        preprocessing: Applied to every image that ``batches`` yields.
+        preprocessing: Applied to every image that is read.
+        augment: Alters images that are read with a seed; None: they stay as they are.
     """
 
     preprocessing: Preprocessing
+    augment: Augment | None
+
+    def batches(self, batch_size: int, *, seed: int | None = None) -> Iterator[Batch]:
+        """Yield every sample once: in order and unaltered, or in the order and with the looks that ``seed`` gives."""
+        return self.read(batch_size, order=seed, look=seed)
+
+    @abstractmethod
+    def subset(self, indices: Tensor) -> ImageSplit:
+        """Return the samples at ``indices``, int64 (M,), in that order."""
+
+    @abstractmethod
+    def read(self, batch_size: int, *, order: int | None, look: int | None) -> Iterator[Batch]:
+        """Yield every sample once.
+
+        Args:
+            order: Seed of the order; None: that of the split.
+            look: Seed of how images are altered, where the split does that; None: they are not.
+        """
 
     @abstractmethod
     def raw(self, limit: int | None = None) -> Tensor:
@@ -72,54 +100,92 @@ class TensorSplit(ImageSplit):
     """A split whose images are all in memory; batches are slices, without the cost of a DataLoader.
 
     Args:
-        images: uint8 or float32 (N, C, H, W).
+        images: uint8 or float32 (M, C, H, W); shared, not copied.
         labels: int64 (N,).
         preprocessing: Applied batch by batch.
+        augment: Alters the images of a training split.
+        rows: Which of the images belong to the split, int64 (N,); None: all of them.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor, preprocessing: Preprocessing) -> None:
-        self.images = images
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        preprocessing: Preprocessing,
+        augment: Augment | None = None,
+        rows: Tensor | None = None,
+    ) -> None:
+        self._stored, self._rows = images, rows
         self.labels = labels
+        self._near_labels = labels.to(images.device)
         self.preprocessing = preprocessing
+        self.augment = augment
 
-    def batches(self, batch_size: int, *, seed: int | None = None) -> Iterator[Batch]:
-        """Yield every sample once, in order without ``seed``, else in the order that ``seed`` determines."""
-        for index in batch_indices(len(self), batch_size, seed):
-            yield Batch(index, self.preprocessing.apply(self.images[index]), self.labels[index])
+    @property
+    def images(self) -> Tensor:
+        """The images of the split, (N, C, H, W); of a subset a copy."""
+        return self._stored if self._rows is None else self._take(self._rows)
+
+    def read(self, batch_size: int, *, order: int | None, look: int | None) -> Iterator[Batch]:
+        looks = _looks(self.augment, look)
+        for index in batch_indices(len(self), batch_size, order):
+            images = self._take(index if self._rows is None else self._rows[index])
+            labels = self._near_labels[index.to(images.device, non_blocking=True)]
+            yield Batch(index, _seen(images, index, looks, self.preprocessing), labels)
 
     def raw(self, limit: int | None = None) -> Tensor:
         """Return the first ``limit`` images (all without it) as they are stored, uint8 or float32 (N, C, H, W)."""
-        return self.images[:limit]
+        return self._stored[:limit] if self._rows is None else self._take(self._rows[:limit])
 
     def subset(self, indices: Tensor) -> TensorSplit:
-        """Return the samples at ``indices``, int64 (M,), in that order, as a copy."""
-        return TensorSplit(self.images[indices], self.labels[indices], self.preprocessing)
+        """Return the samples at ``indices``, int64 (M,), in that order; the images are shared."""
+        rows = indices if self._rows is None else self._rows[indices]
+        augment = None if self.augment is None else self.augment.subset(indices)
+        return TensorSplit(self._stored, self.labels[indices], self.preprocessing, augment, rows)
+
+    def footprint(self) -> int:
+        """Return the bytes of its images and labels."""
+        return len(self) * (self._stored[:1].nbytes + self.labels.itemsize)
+
+    def on(self, device: torch.device) -> TensorSplit:
+        """Return the split with its images and labels in the memory of ``device``."""
+        return TensorSplit(self.images.to(device), self.labels, self.preprocessing, self.augment)
+
+    def _take(self, rows: Tensor) -> Tensor:
+        return self._stored[rows.to(self._stored.device, non_blocking=True)]
 
 
 class DatasetSplit(ImageSplit):
     """A split over a map-style torch Dataset of (image tensor, label), read anew in every pass.
 
-    Random transforms of the Dataset stay random: ``seed`` fixes the order of the samples, not their transforms.
+    Random transforms of the Dataset stay random: a seed fixes the order of the samples, not their transforms.
 
     Args:
         dataset: Items are (uint8 or float tensor (C, H, W), label).
         labels: int64 (N,), the labels of the samples at ``indices``.
         preprocessing: Applied batch by batch.
         indices: Which items of ``dataset`` belong to the split, int64 (N,); all of them by default.
+        augment: Alters the images of a training split.
     """
 
     def __init__(
-        self, dataset: Dataset[Any], labels: Tensor, preprocessing: Preprocessing, indices: Tensor | None = None
+        self,
+        dataset: Dataset[Any],
+        labels: Tensor,
+        preprocessing: Preprocessing,
+        indices: Tensor | None = None,
+        augment: Augment | None = None,
     ) -> None:
         self.dataset = dataset
         self.labels = labels
         self.preprocessing = preprocessing
         self.indices = torch.arange(len(labels)) if indices is None else indices
+        self.augment = augment
 
-    def batches(self, batch_size: int, *, seed: int | None = None) -> Iterator[Batch]:
-        """Yield every sample once, in order without ``seed``, else in the order that ``seed`` determines."""
-        for index, images in self._load(list(batch_indices(len(self), batch_size, seed))):
-            yield Batch(index, self.preprocessing.apply(images), self.labels[index])
+    def read(self, batch_size: int, *, order: int | None, look: int | None) -> Iterator[Batch]:
+        looks = _looks(self.augment, look)
+        for index, images in self._load(list(batch_indices(len(self), batch_size, order))):
+            yield Batch(index, _seen(images, index, looks, self.preprocessing), self.labels[index])
 
     def raw(self, limit: int | None = None) -> Tensor:
         """Return the first ``limit`` images (all without it) as the Dataset gives them, (N, C, H, W)."""
@@ -128,7 +194,8 @@ class DatasetSplit(ImageSplit):
 
     def subset(self, indices: Tensor) -> DatasetSplit:
         """Return the samples at ``indices``, int64 (M,), in that order."""
-        return DatasetSplit(self.dataset, self.labels[indices], self.preprocessing, self.indices[indices])
+        augment = None if self.augment is None else self.augment.subset(indices)
+        return DatasetSplit(self.dataset, self.labels[indices], self.preprocessing, self.indices[indices], augment)
 
     def _load(self, batches: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         items = _IndexedImages(self.dataset, self.indices)
@@ -185,3 +252,12 @@ def batch_indices(count: int, batch_size: int, seed: int | None) -> Iterator[Ten
         order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     for start in range(0, count, batch_size):
         yield order[start : start + batch_size]
+
+
+def _looks(augment: Augment | None, seed: int | None) -> Tensor | None:
+    return None if augment is None or seed is None else augment.looks(seed)
+
+
+def _seen(images: Tensor, index: Tensor, looks: Tensor | None, preprocessing: Preprocessing) -> Tensor:
+    """Return stored ``images`` as a model sees them."""
+    return preprocessing.apply(images if looks is None else altered(images, looks[index]))

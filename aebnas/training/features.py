@@ -2,74 +2,56 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from aebnas.backbones.cut import SegmentedBackbone
-from aebnas.data.splits import Batch, DataBundle, Split, batch_indices
-from aebnas.errors import RunError
-from aebnas.files import atomic_path, canonical_json, digest, write_atomic
+from aebnas.data.splits import DataBundle, ImageSplit, Split
+from aebnas.files import canonical_json, digest
 from aebnas.progress import Progress
 from aebnas.training.fit import EVALUATION_BATCH, to_device
+from aebnas.training.kept import AnyArray, KeptArrays, Layout, Write
+from aebnas.training.passes import BackbonePass, CachedSplit, ComputedSplit, ManyBatch, Together
+from aebnas.training.resident import resident, room
+
+__all__ = ["GIB", "FeatureStore", "ManyBatch", "Together"]
 
 SplitName = Literal["train", "validation"]
+CacheType = Literal["fp16", "fp32"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation")
 GIB = 1 << 30
-
-
-class CachedSplit(Split):
-    """A split whose images are the stored features at one attach point, fp16 on disk, float32 in batches."""
-
-    def __init__(self, features: Tensor, labels: Tensor, rows: Tensor | None = None) -> None:
-        self._features, self._all_labels = features, labels
-        self._rows = torch.arange(len(labels)) if rows is None else rows
-        self.labels = labels[self._rows]
-
-    def batches(self, batch_size: int, *, seed: int | None = None) -> Iterator[Batch]:
-        for places in batch_indices(len(self._rows), batch_size, seed):
-            rows = self._rows[places]
-            yield Batch(places, self._features[rows].float(), self._all_labels[rows])
-
-    def subset(self, indices: Tensor) -> Split:
-        return CachedSplit(self._features, self._all_labels, self._rows[indices])
-
-
-class ComputedSplit(Split):
-    """A split whose images are the features at one attach point, computed anew for every batch."""
-
-    def __init__(self, prefix: nn.Module, images: Split, device: torch.device) -> None:
-        self.labels = images.labels
-        self._prefix, self._images, self._device = prefix, images, device
-
-    def batches(self, batch_size: int, *, seed: int | None = None) -> Iterator[Batch]:
-        for batch in self._images.batches(batch_size, seed=seed):
-            with torch.no_grad():
-                features = self._prefix(to_device(batch.images, self._device))
-            # Outside of no_grad, which would otherwise hold for whoever takes the batch, too.
-            yield Batch(batch.index, features, batch.labels)
-
-    def subset(self, indices: Tensor) -> Split:
-        return ComputedSplit(self._prefix, self._images.subset(indices), self._device)
+# Of the features of one batch at all attach points, while they are computed.
+_PASS_BYTES = 1 << 27
+_DTYPES: dict[CacheType, np.dtype[Any]] = {"fp16": np.dtype(np.float16), "fp32": np.dtype(np.float32)}
+_LOGITS = "logits"
 
 
 class FeatureStore:
     """What a frozen backbone makes of the training and validation splits.
 
     Features are kept for as many attach points as fit the budget, the deepest first: those are the smallest, and
-    cost the most to compute again. The others are computed batch by batch when they are asked for.
+    cost the most to compute again. The others are computed batch by batch when they are asked for. All processes of a
+    machine share the files: one writes them, the others wait for it.
 
     Args:
         backbone: In evaluation mode, on ``device``.
         folder: Where files go; they are found again when the same run goes on.
         key: Fingerprint of backbone and data; files of another key are not used.
-        budget_gib: Most bytes on disk, in GiB.
+        budget_gib: Most bytes of features on disk, in GiB.
+        dtype: What they are kept in; batches are float32 anyway.
+        copies: Of the training features. The first is of the plain images, the others of images that the split alters,
+            each otherwise; an epoch of seed s is over copy s modulo ``copies``.
+        verify: Compare the checksums of what is there; a damaged file is made again.
+
+    Raises:
+        RunError: the folder cannot be written. RunFailed: the disk is full.
     """
 
     def __init__(
@@ -82,74 +64,115 @@ class FeatureStore:
         budget_gib: float,
         device: torch.device,
         progress: Progress,
+        dtype: CacheType = "fp16",
+        copies: int = 1,
+        verify: bool = False,
     ) -> None:
-        self._backbone, self._device, self._folder = backbone, device, folder
-        self._sources: dict[SplitName, Split] = {"train": data.train, "validation": data.validation}
+        self._backbone, self._device, self._dtype = backbone, device, _DTYPES[dtype]
+        self._sources: dict[SplitName, ImageSplit] = {"train": data.train, "validation": data.validation}
+        self._copies: dict[SplitName, int] = {"train": copies, "validation": 1}
         self._shapes = [point.shape for point in backbone.attach_points]
-        self._key = digest(key, canonical_json([point.name for point in backbone.attach_points]))
         self.cached_points = self._choose(budget_gib)
+        self._room = room(device)
+        self._near: dict[tuple[SplitName, int], Split] = {}
+        self._near_images: dict[SplitName, ImageSplit] = {}
+        self._arrays: dict[SplitName, dict[str, AnyArray]] = {}
         self._logits: dict[SplitName, Tensor] = {}
-        for name in SPLITS:
-            self._logits[name] = self._read_logits(name) if self._complete(name) else self._build(name, progress)
+        name = digest(key, canonical_json([point.name for point in backbone.attach_points]))
+        for split in SPLITS:
+            kept = KeptArrays(folder, f"{name}-{split}", self._layouts(split), private=[_LOGITS])
+            label = f"features of the {split} split"
+
+            def write(append: Write, split: SplitName = split, label: str = label) -> None:
+                self._compute(split, append, label, progress)
+
+            self._arrays[split] = kept.make(write, label=label, progress=progress, verify=verify)
+            self._logits[split] = _tensor(self._arrays[split][_LOGITS])
 
     def split(self, name: SplitName, point: int) -> Split:
         """Return the features at attach point number ``point`` as a split."""
-        source = self._sources[name]
         if point not in self.cached_points:
-            return ComputedSplit(self._backbone.span(0, point + 1), source, self._device)
-        shape = (len(source), *self._shapes[point])
-        stored = np.memmap(self._file(name, point), np.float16, mode="r+", shape=shape)
-        return CachedSplit(torch.from_numpy(stored), source.labels)
+            return ComputedSplit(self._pass(name, [point]), point)
+        if (name, point) not in self._near:
+            features = _tensor(self._arrays[name][str(point)])
+            self._near[name, point] = self._bring(CachedSplit(features, self._sources[name].labels))
+        return self._near[name, point]
+
+    def together(self, name: SplitName, points: Sequence[int]) -> Together:
+        """Return the features at several attach points at once, over one backbone pass per batch for those not kept."""
+        computed = [point for point in points if point not in self.cached_points]
+        cached = {point: self.split(name, point) for point in points if point in self.cached_points}
+        return Together(cached, self._pass(name, computed) if computed else None)
 
     def logits(self, name: SplitName) -> Tensor:
-        """Return the backbone's own logits ``(N, classes)`` float32."""
-        return self._logits[name]
+        """Return the backbone's own logits of the plain images, ``(N, classes)`` float32."""
+        return self._logits[name][: len(self._sources[name])]
+
+    def teacher(self, samples: Tensor | None = None) -> Tensor:
+        """Return the backbone's logits that the index of a training batch points to: ``(copies * N, classes)`` float32.
+
+        Args:
+            samples: The rows, int64 (N,), of the subset whose batches are meant; None: the whole split's.
+        """
+        if samples is None:
+            return self._logits["train"]
+        total = len(self._sources["train"])
+        return self._logits["train"][torch.cat([samples + copy * total for copy in range(self._copies["train"])])]
 
     def _choose(self, budget_gib: float) -> frozenset[int]:
-        samples, used, chosen = sum(map(len, self._sources.values())), 0, []
+        samples = sum(len(self._sources[name]) * self._copies[name] for name in SPLITS)
+        used, chosen = 0, []
         for point in reversed(range(len(self._shapes))):
-            used += 2 * samples * math.prod(self._shapes[point])
+            used += self._dtype.itemsize * samples * math.prod(self._shapes[point])
             if used > budget_gib * GIB:
                 break
             chosen.append(point)
         return frozenset(chosen)
 
-    def _file(self, name: SplitName, point: int) -> Path:
-        return self._folder / f"{self._key}-{name}-{point}.f16"
-
-    def _logits_file(self, name: SplitName) -> Path:
-        return self._folder / f"{self._key}-{name}-logits.npy"
-
-    def _complete(self, name: SplitName) -> bool:
-        # The logits are written last, so their presence vouches for the features.
-        samples = len(self._sources[name])
-        sizes = {self._file(name, p): 2 * samples * math.prod(self._shapes[p]) for p in self.cached_points}
-        whole = all(path.exists() and path.stat().st_size == size for path, size in sizes.items())
-        return whole and self._logits_file(name).exists()
-
-    def _read_logits(self, name: SplitName) -> Tensor:
-        path = self._logits_file(name)
-        try:
-            return torch.from_numpy(np.load(path, allow_pickle=False))
-        except (OSError, ValueError) as error:
-            raise RunError(f"{path} is damaged ({error}): delete it and run the same command again") from error
+    def _layouts(self, name: SplitName) -> dict[str, Layout]:
+        rows = len(self._sources[name]) * self._copies[name]
+        features = {
+            str(point): Layout(self._dtype, (rows, *self._shapes[point])) for point in sorted(self.cached_points)
+        }
+        return {**features, _LOGITS: Layout(np.dtype(np.float32), (rows, self._backbone.num_classes))}
 
     @torch.no_grad()
-    def _build(self, name: SplitName, progress: Progress) -> Tensor:
-        source, logits = self._sources[name], []
-        with contextlib.ExitStack() as stack, progress.stage(f"features of the {name} split", len(source)) as stage:
-            files = {
-                point: stack.enter_context(stack.enter_context(atomic_path(self._file(name, point))).open("wb"))
-                for point in sorted(self.cached_points)
-            }
-            for batch in source.batches(EVALUATION_BATCH):
-                *features, final = self._backbone.features(to_device(batch.images, self._device))
-                logits.append(final.float().cpu())
-                for point, file in files.items():
-                    # fp16 ends at 65504: clamp, so that a large activation does not become infinite.
-                    small = features[point].clamp(-65504, 65504).half().cpu().contiguous()
-                    file.write(small.numpy().tobytes())
-                stage.advance(len(batch.labels))
-        result = torch.cat(logits)
-        write_atomic(self._logits_file(name), lambda file: np.save(file, result.numpy()))
-        return result
+    def _compute(self, name: SplitName, append: Write, label: str, progress: Progress) -> None:
+        source, copies = self._sources[name], self._copies[name]
+        half = self._dtype == np.float16
+        with progress.stage(label, len(source) * copies) as stage:
+            for copy in range(copies):
+                for batch in source.read(self._batch_size(), order=None, look=copy or None):
+                    *features, final = self._backbone.features(to_device(batch.images, self._device))
+                    append(_LOGITS, final.float().cpu().numpy())
+                    for point in self.cached_points:
+                        # fp16 ends at 65504: clamp, so that a large activation does not become infinite.
+                        kept = features[point].clamp(-65504, 65504).half() if half else features[point].float()
+                        append(str(point), kept.cpu().numpy())
+                    stage.advance(len(batch.labels))
+
+    def _batch_size(self) -> int:
+        sample = 4 * sum(math.prod(shape) for shape in self._shapes)
+        return max(1, min(EVALUATION_BATCH, _PASS_BYTES // sample))
+
+    def _pass(self, name: SplitName, points: Sequence[int]) -> BackbonePass:
+        if name not in self._near_images:
+            source = self._sources[name]
+            near = self._bring(source)
+            self._near_images[name] = near if isinstance(near, ImageSplit) else source
+        segments = list(self._backbone.segments)
+        return BackbonePass(segments, points, self._near_images[name], self._device, self._copies[name])
+
+    def _bring(self, split: Split) -> Split:
+        """Return ``split`` on an accelerator while there is room, which all splits of this store share."""
+        near = resident(split, self._device, limit=self._room) if self._device.type == "cuda" else split
+        if near is not split:
+            self._room -= split.footprint() or 0
+        return near
+
+
+def _tensor(array: AnyArray) -> Tensor:
+    """Return a tensor over a mapped file; it is not to be written to."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+        return torch.from_numpy(array)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -30,6 +31,7 @@ def store(prepared: Prepared, tmp_path) -> Callable[..., FeatureStore]:
         backbone: nn.Module | None = None,
         data: DataBundle | None = None,
         key: str = "key",
+        **options: Any,
     ) -> FeatureStore:
         return FeatureStore(
             backbone or prepared.backbone,
@@ -38,7 +40,7 @@ def store(prepared: Prepared, tmp_path) -> Callable[..., FeatureStore]:
             key=key,
             budget_gib=budget_gib,
             device=torch.device("cpu"),
-            progress=Progress(),
+            **{"progress": Progress(), **options},
         )
 
     return make

@@ -11,7 +11,7 @@ from torch.utils.data import TensorDataset
 
 from aebnas.backbones.cut import SegmentedBackbone
 from aebnas.data.load import bundle_from_datasets
-from aebnas.errors import RunError
+from aebnas.errors import RunError, RunFailed
 from aebnas.training.features import GIB
 
 HALF = 2  # bytes of a half-precision number
@@ -88,28 +88,103 @@ def test_more_budget_keeps_more(store, prepared):
     )
 
 
+@pytest.mark.parametrize("part", ["train-1.f16", "validation-0.f16", "train-logits.f32"])
 @pytest.mark.parametrize("damage", ["truncated", "missing"])
-def test_a_feature_file_that_is_not_whole_is_made_again(store, tmp_path, damage):
+def test_a_file_that_is_not_whole_is_made_again_with_a_line(store, tmp_path, caplog, part, damage):
     before = everything(store().split("train", 1))
-    (file,) = (tmp_path / "features").glob("*-train-1.f16")
+    (file,) = (tmp_path / "features").glob(f"*-{part}")
+    whole = file.read_bytes()
     if damage == "truncated":
-        file.write_bytes(file.read_bytes()[:-7])
+        file.write_bytes(whole[:-7])
     else:
         file.unlink()
     assert all(map(torch.equal, everything(store().split("train", 1)), before))
+    assert file.read_bytes() == whole
+    assert f"{part} is damaged: the features of the {part.split('-')[0]} split are computed again" in caplog.text
 
 
-def test_damaged_logits_are_named(store, tmp_path):
+@pytest.mark.parametrize("part", ["train-1.f16", "validation-0.f16", "train-logits.f32"])
+def test_one_flipped_bit_is_found_when_it_is_looked_for(store, tmp_path, caplog, part):
+    before = everything(store(verify=True).split("train", 1))
+    assert caplog.text == ""
+    (file,) = (tmp_path / "features").glob(f"*-{part}")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:99] + bytes([whole[99] ^ 1]) + whole[100:])
     store()
-    (file,) = (tmp_path / "features").glob("*-validation-logits.npy")
-    file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(RunError, match=f"{file.name} is damaged .*: delete it"):
+    assert caplog.text == ""  # reading gigabytes is for the one process that opens them first
+    assert all(map(torch.equal, everything(store(verify=True).split("train", 1)), before))
+    assert file.read_bytes() == whole
+    assert f"{part} is damaged" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2]", '{"0": 3}', '{"0": {"dtype": "x", "shape": 1, "crc32": 1}}'])
+def test_features_without_their_sums_are_computed_again(store, tmp_path, text):
+    before = everything(store().split("train", 1))
+    for path in (tmp_path / "features").glob("*.json"):
+        path.write_text(text)
+    assert all(map(torch.equal, everything(store(verify=True).split("train", 1)), before))
+
+
+def test_less_budget_or_another_dtype_frees_the_disk(store, prepared, tmp_path):
+    kept = store()
+    assert len(stored(tmp_path)) == 2 * 3 + 2
+    store(size_gib(prepared, 1))
+    assert len(stored(tmp_path)) == 2 * 2 + 2
+    assert len(everything(kept.split("train", 0))[1])  # whoever has them open reads on
+    store(dtype="fp32", budget_gib=1.0)
+    assert {path.suffix for path in stored(tmp_path)} == {".f32", ".json"}
+
+
+def test_features_of_an_older_version_and_half_written_ones_are_taken_away(store, tmp_path):
+    store()
+    (sums,) = (tmp_path / "features").glob("*-train.json")
+    name = sums.stem
+    for left in (f"{name}-logits.npy", f".{name}-0.f16.abc.tmp"):
+        sums.with_name(left).touch()
+    sums.unlink()
+    store()
+    assert len(stored(tmp_path)) == 2 * 3 + 2
+
+
+def test_full_precision_is_kept_to_the_last_bit(store, prepared):
+    kept, computed = store(dtype="fp32", budget_gib=1.0), store(0.0)
+    for point in range(2):
+        torch.testing.assert_close(
+            everything(kept.split("train", point))[1], everything(computed.split("train", point))[1], rtol=0, atol=1e-6
+        )
+    assert store(2 * size_gib(prepared, 1), dtype="fp32").cached_points == {1}
+    assert store(1.9 * size_gib(prepared, 1), dtype="fp32").cached_points == set()
+
+
+def test_what_is_done_to_logits_changes_no_file(store):
+    found = store().logits("train")
+    before = found.clone()
+    found.zero_()
+    assert torch.equal(store(verify=True).logits("train"), before)
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_half_written(store, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(RunFailed, match=r"cannot write .*No space left on device"):
+        patch.setattr("zlib.crc32", full)  # where a chunk is about to be written
         store()
-    file.unlink()
-    assert len(store().logits("validation")) == 80
+    assert stored(tmp_path) == []
+    assert len(store().logits("train")) == 240
 
 
-def test_nothing_half_written_is_left_when_computing_fails(store, prepared, tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_written_is_named(store, tmp_path):
+    (tmp_path / "features").touch()
+    with pytest.raises(RunError, match=r"cannot write .*features"):
+        store()
+
+
+def stored(tmp_path):
+    return sorted(path for path in (tmp_path / "features").iterdir() if path.name != ".locks")
+
+
+def test_nothing_half_written_is_left_when_computing_fails(store, tmp_path, monkeypatch):
     calls = []
 
     def fails_in_the_second_split(self, x):
@@ -122,8 +197,8 @@ def test_nothing_half_written_is_left_when_computing_fails(store, prepared, tmp_
     monkeypatch.setattr(SegmentedBackbone, "features", fails_in_the_second_split)
     with pytest.raises(KeyboardInterrupt):
         store()
-    names = {path.name.partition("-")[2] for path in (tmp_path / "features").iterdir()}
-    assert names == {"train-0.f16", "train-1.f16", "train-logits.npy"}
+    names = {path.name.partition("-")[2] for path in stored(tmp_path)}
+    assert names == {"train-0.f16", "train-1.f16", "train-logits.f32", "train.json"}
 
 
 @pytest.mark.parametrize("budget", [0.0, 1.0])
