@@ -90,6 +90,7 @@ def _train_branches(
             earlier=trained,
             cascade=experiment.cascade,
             confidence=experiment.confidence,
+            mixed=experiment.mixed_precision,
         )
         trained.append(branch)
     network = EarlyExitNetwork(backbone, lesson.specs, experiment.cascade)
@@ -116,6 +117,7 @@ def _train_whole(
         stage=stage,
         cascade=experiment.cascade,
         confidence=experiment.confidence,
+        mixed=experiment.mixed_precision,
     )
     lengths = [len(result.accuracies) for result in results]
     in_turn = share_epochs(REGIMES[settings.name].phases(len(lesson.specs), settings))

@@ -188,6 +188,7 @@ class Workshop:
             device=self._device,
             seed=job.seed,
             stage=Scaled(stage, job.work / (job.epochs * len(data.train))),
+            mixed=self._plan.base.mixed_precision,
         )
         return len(result.accuracies)
 

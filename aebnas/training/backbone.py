@@ -9,6 +9,7 @@ from aebnas.data.splits import DataBundle
 from aebnas.progress import Progress
 from aebnas.training.fit import FitResult, Trainee, fit
 from aebnas.training.objective import Objective
+from aebnas.training.resident import resident
 from aebnas.training.settings import FitSettings
 
 
@@ -20,13 +21,26 @@ def train_backbone(
     seed: int,
     device: torch.device,
     progress: Progress,
+    mixed: bool = False,
 ) -> FitResult:
-    """Train ``model`` in place on the labels; the weights of the best validation epoch stay."""
+    """Train ``model`` in place on the labels; the weights of the best validation epoch stay.
+
+    Args:
+        mixed: Whether it computes in bfloat16 where ``device`` is a CUDA device.
+    """
     model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     trainee = Trainee(model, lambda images: [model(images)], (model,))
     with progress.stage("training the backbone", settings.epochs * len(data.train)) as stage:
         result = fit(
-            trainee, data.train, data.validation, Objective((1.0,)), settings, device=device, seed=seed, stage=stage
+            trainee,
+            resident(data.train, device),
+            resident(data.validation, device),
+            Objective((1.0,)),
+            settings,
+            device=device,
+            seed=seed,
+            stage=stage,
+            mixed=mixed,
         )
     model.cpu()
     return result

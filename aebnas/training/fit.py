@@ -22,7 +22,7 @@ __all__ = [
     "Forward",
     "Guard",
     "Trainee",
-    "Watch",
+    "WatchEpochs",
     "accuracy_of",
     "fit",
     "logits_of",
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 # Epochs that are over and validation accuracy per exit -> whether to go on.
-Watch = Callable[[int, list[float]], bool]
+WatchEpochs = Callable[[int, list[float]], bool]
 
 
 def fit(
@@ -46,7 +46,7 @@ def fit(
     guard: Guard | None = None,
     name: str = "",
     mixed: bool = False,
-    watch: Watch | None = None,
+    watch: WatchEpochs | None = None,
     resume: Mapping[str, Any] | None = None,
 ) -> FitResult:
     """Train, and leave the weights of the epoch with the best mean validation accuracy over the exits that train.

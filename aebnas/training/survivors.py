@@ -97,7 +97,9 @@ def survivors_gate(
     stays = survival(*said_by(measure, on_train), thresholds, settings.softness)
 
     def gate(logits: Sequence[Tensor], labels: Tensor, index: Tensor) -> Tensor:
-        return batch_weights(stays[index], settings.floor).to(labels.device)[None]
+        nonlocal stays
+        stays = stays.to(labels.device)  # once; for every batch it would be a wait
+        return batch_weights(stays[index.to(labels.device)], settings.floor)[None]
 
     return gate
 

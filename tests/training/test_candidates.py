@@ -12,7 +12,7 @@ from aebnas.branches.linked import LinkedBranch
 from aebnas.branches.spec import BranchSpec, PartSpec
 from aebnas.errors import BranchError, TrainingError
 from aebnas.network import EarlyExitNetwork
-from aebnas.training import candidates
+from aebnas.training import branches, candidates
 from aebnas.training.candidates import limited, start_over, train_branch, train_network
 from aebnas.training.fit import logits_of
 from aebnas.training.regimes import Phase, Regime
@@ -250,14 +250,14 @@ def test_only_where_later_branches_go_by_them_training_logits_are_kept(row_of, p
 def test_survivors_of_a_row_are_those_of_the_branches_before(row_of, monkeypatch):
     """Weighing every sample the same is what an unaligned branch does; anything else is another branch."""
     seen = []
-    real = candidates.survivors_gate
+    real = branches.survivors_gate
 
     def spy(measure, on_train, on_validation, backbone, truth, settings):
         seen.append((on_train, on_validation))
         assert len(on_validation[0]) == len(backbone) == len(truth)
         return real(measure, on_train, on_validation, backbone, truth, settings)
 
-    monkeypatch.setattr(candidates, "survivors_gate", spy)
+    monkeypatch.setattr(branches, "survivors_gate", spy)
     monkeypatch.setattr("aebnas.training.survivors.cascade_thresholds", lambda *_: torch.full((1, 4), 0.5))
     aligned, plain = row_of("calex"), row_of("calex", calex={"aligned": False})
     ((on_train, on_validation),) = seen
