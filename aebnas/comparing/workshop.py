@@ -34,6 +34,7 @@ from aebnas.training.candidates import seed_everything
 from aebnas.training.features import FeatureStore
 from aebnas.training.fit import Forward, Trainee, fit, logits_of
 from aebnas.training.objective import Objective
+from aebnas.training.resident import resident
 
 # Features of the seed in hand and of the one before are enough: jobs come seed by seed.
 _SEEDS_AT_HAND = 2
@@ -181,8 +182,8 @@ class Workshop:
         data = self.data
         result = fit(
             trainee,
-            data.train,
-            data.validation,
+            resident(data.train, self._device),
+            resident(data.validation, self._device),
             Objective((1.0,)),
             settings,
             device=self._device,

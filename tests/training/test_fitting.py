@@ -11,11 +11,15 @@ from torch import nn
 
 from aebnas.data.preprocessing import identity
 from aebnas.data.splits import TensorSplit
+from aebnas.errors import TrainingError
+from aebnas.exits.confidence import build_confidence
 from aebnas.training import fit as fit_module
 from aebnas.training.fit import Trainee, fit
 from aebnas.training.fitting import Fitting
+from aebnas.training.gates import hard_gate, soft_gate
 from aebnas.training.objective import Objective
-from aebnas.training.settings import FitSettings
+from aebnas.training.settings import CalexSettings, CgtSettings, FitSettings
+from aebnas.training.survivors import survivors_gate
 
 CPU = torch.device("cpu")
 BOTH = Objective((1.0, 1.0))
@@ -164,29 +168,76 @@ def test_what_the_training_goes_on_with_is_no_part_of_a_state():
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-def test_logits_are_judged_in_float32():
-    seen = []
+GATES = {
+    "none": None,
+    "hard": hard_gate(build_confidence("max-probability"), CgtSettings()),
+    "soft": soft_gate(CgtSettings()),
+    "survivors": survivors_gate(
+        build_confidence("max-probability"),
+        [torch.randn(66, 2, generator=torch.Generator().manual_seed(0))],
+        [torch.randn(32, 2, generator=torch.Generator().manual_seed(1))],
+        torch.randn(32, 2, generator=torch.Generator().manual_seed(2)),
+        torch.arange(32) % 2,
+        CalexSettings(),
+    ),
+}
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("gate", GATES)
+def test_a_step_never_waits_for_its_numbers(optimizer, gate):
+    """The meta device has none: whoever asks it for one, as an accelerator would be waited for, gets an error."""
+    meta = torch.device("meta")
+    model = TwoExits().to(meta)
+    exits = 1 if gate == "survivors" else 2
+    trainee = Trainee(model, lambda x: model(x)[:exits], (model,))
+    objective = Objective((1.0,) * exits, teacher=torch.zeros(66, 2), distillation=0.5, gate=GATES[gate])
+    fitting = Fitting(trainee, objective, plain(optimizer=optimizer), samples=66, device=meta, mixed=True)
+    fitting.begin_epoch()
+    first, *others = split().batches(16, seed=0)
+    with pytest.raises(RuntimeError, match="meta"):
+        fitting.step(first)  # looks at its loss when all else is done
+    for batch in others:
+        fitting.step(batch)
+    with pytest.raises(RuntimeError, match="meta"):
+        fitting.settle()
+
+
+def test_a_loss_that_is_not_finite_is_found_soon(monkeypatch):
+    monkeypatch.setattr("aebnas.training.fitting.CHECK_EVERY", 2)
+    model = TwoExits()
+    fitting = Fitting(Trainee(model, model, (model,)), BOTH, plain(), samples=66, device=CPU)
+    fitting.begin_epoch()
+    batches = list(split().batches(16, seed=0))
+    fitting.step(batches[0])
+    broken = batches[1]._replace(images=torch.full_like(batches[1].images, float("nan")))
+    fitting.step(broken)
+    with pytest.raises(TrainingError, match="the loss is nan: lower the learning rate"):
+        fitting.step(batches[2])
+    with pytest.raises(TrainingError, match="a weight is not finite after an epoch"):
+        fitting.settle()
+
+
+def test_mixed_precision_lets_networks_compute_in_it_and_not_the_loss(monkeypatch):
+    """As on CUDA, which alone is asked to."""
+    monkeypatch.setattr(
+        "aebnas.training.fitting.autocast", lambda device, mixed: torch.autocast("cpu", torch.bfloat16, enabled=mixed)
+    )
+    computed, judged = [], []
 
     class Watching(Objective):
         def __call__(self, logits, labels, index, progress=1.0):
-            seen.extend(z.dtype for z in logits)
+            judged.extend(z.dtype for z in logits)
             return super().__call__(logits, labels, index, progress)
 
-    class Half(nn.Linear):
-        def forward(self, x):
-            return super().forward(x.flatten(1)).bfloat16()
-
-    model = Half(4, 2)
-    fit(
-        Trainee(model, lambda x: [model(x)], (model,)),
-        split(),
-        split(32, 1),
-        Watching((1.0,)),
-        plain(epochs=1),
-        device=CPU,
-        seed=0,
-    )
-    assert set(seen) == {torch.float32}
+    model = TwoExits()
+    model.last.register_forward_hook(lambda module, _, said: computed.append((module.training, said.dtype)))
+    trainee = Trainee(model, model, (model,))
+    result = fit(trainee, split(), split(32, 1), Watching((1.0, 1.0)), plain(), device=CPU, seed=0, mixed=True)
+    assert set(computed) == {(True, torch.bfloat16), (False, torch.float32)}
+    assert set(judged) == {torch.float32}
+    assert {value.dtype for value in model.state_dict().values()} == {torch.float32, torch.int64}
+    assert min(result.best) > 0.6
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
