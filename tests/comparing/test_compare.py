@@ -18,7 +18,7 @@ from aebnas.comparing.variants import parse_variants
 from aebnas.comparing.workshop import Workshop
 from aebnas.errors import ExperimentError
 from aebnas.report.comparison_files import write_comparison
-from aebnas.training import fit
+from aebnas.training.fitting import Fitting
 
 
 def test_every_variant_has_a_result_of_every_seed(found):
@@ -31,7 +31,7 @@ def test_all_variants_train_for_the_same_number_of_epochs(base, tmp_path, monkey
     trained: list[str] = []
     label = ""
 
-    def count(loop, train, number, seed):
+    def count(fitting):
         trained.append(label)
 
     do = Workshop.do
@@ -41,7 +41,8 @@ def test_all_variants_train_for_the_same_number_of_epochs(base, tmp_path, monkey
         label = job.label
         do(workshop, job, stage)
 
-    monkeypatch.setattr(fit._Loop, "epoch", count)
+    monkeypatch.setattr(Fitting, "begin_epoch", count)
+    monkeypatch.setattr(Fitting, "step", lambda *_: None)
     monkeypatch.setattr(Workshop, "do", watch)
     compared = compare(base.override({"compare.seeds": 1}), run_dir=tmp_path)
     assert compared.failures == {}
