@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from optuna.exceptions import DuplicatedStudyError
@@ -59,10 +60,8 @@ class Board:
 
 
 def _study_id(storage: BaseStorage, name: str) -> int:
-    try:
+    with contextlib.suppress(KeyError):
         return storage.get_study_id_from_name(name)
-    except KeyError:
-        pass
     try:
         return storage.create_new_study([StudyDirection.MINIMIZE], name)
     except DuplicatedStudyError:  # somebody was faster

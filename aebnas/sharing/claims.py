@@ -5,27 +5,28 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
 
 from aebnas.sharing.board import Board
+from aebnas.sharing.presence import Presence
 
-_CLAIMS = "claims/"
 _TRIES, _PAUSE_S = 3, 0.1
 
 
 class Claims:
-    """What ``worker`` claims, in one note of the board; claims of dead workers are void. One for each process.
+    """What this process claims of one kind, in one note of the board; claims of dead workers are void.
 
     A board has no compare-and-set. So a worker writes its claim down, then reads those of the others, and withdraws if
     another living one has the same: of two that write before either reads, both withdraw and try again after a while.
+    One that is taken for dead and is not (it was stopped for long, or cut off) may so find itself at the same thing as
+    somebody else.
 
     Args:
-        alive: Tells whether another worker lives. One that is taken for dead and is not (it was stopped for long, or
-            cut off) may find itself at the same thing as somebody else.
+        kind: What is claimed, such as ``files``; a process has one of these for each kind.
     """
 
-    def __init__(self, board: Board, worker: str, alive: Callable[[str], bool]) -> None:
-        self._board, self._worker, self._alive = board, worker, alive
+    def __init__(self, board: Board, presence: Presence, kind: str) -> None:
+        self._board, self._presence = board, presence
+        self._prefix = f"claims/{kind}/"
         self._held, self._lock = set[str](), threading.Lock()
         # Not the module's generator, of which a seeded search might draw.
         self._random = random.Random()
@@ -53,17 +54,17 @@ class Claims:
                 self._held.remove(name)
                 self._write(self._held)
 
-    def forget(self, worker: str) -> None:
-        """Take the claims of ``worker``, which is dead, from the board."""
-        self._board.remove(_CLAIMS + worker)
-
     def _taken(self, name: str) -> bool:
-        claims = self._board.items(_CLAIMS)
-        others = [worker for worker, names in claims.items() if worker != self._worker and name in names]
-        return any(self._alive(worker) for worker in others)
+        for worker, names in self._board.items(self._prefix).items():
+            if worker != self._presence.worker and name in names:
+                if self._presence.alive(worker):
+                    return True
+                self._board.remove(self._prefix + worker)
+        return False
 
     def _write(self, names: set[str]) -> None:
+        key = self._prefix + self._presence.worker
         if names:
-            self._board.put(_CLAIMS + self._worker, sorted(names))
+            self._board.put(key, sorted(names))
         else:
-            self._board.remove(_CLAIMS + self._worker)
+            self._board.remove(key)

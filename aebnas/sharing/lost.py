@@ -9,6 +9,8 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from aebnas.sharing.board import Board
+from aebnas.sharing.claims import Claims
 from aebnas.sharing.presence import Presence
 
 logger = logging.getLogger(__name__)
@@ -23,44 +25,56 @@ def mark(trial: Trial, presence: Presence) -> None:
     trial.set_user_attr(WORKER, presence.worker)
 
 
-def give_back(study: optuna.Study, presence: Presence) -> int:
-    """Tell the trials of dead workers FAIL and queue them again with their genes; return how many there were.
+class Returns:
+    """Gives back the running trials of workers that died; a process has one of these.
 
-    A trial is given back once, whoever else looks at the same time and whenever this process is killed; whoever runs
-    one for a dead worker that was not dead finds it finished when it tells. A trial without a mark is lost if no other
-    worker is alive, or if that lasts for ``presence.grace_s``: so call this from the thread that asks for trials. There
-    is nothing to queue if it has no genes yet. One that was given back ``MOST_TIMES`` times kills its workers: it is
-    not queued again, and its attribute FAILURE says so.
+    Args:
+        board: That of the study.
     """
-    if not _lost(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)), presence):
-        return 0
-    if not presence.claims.claim(_CLAIM):
-        return 0
-    try:
-        # Read anew: somebody may have given them back before the claim was ours.
-        trials = study.get_trials(deepcopy=False)
-        lost = _lost([trial for trial in trials if trial.state == TrialState.RUNNING], presence)
-        queued = {trial.user_attrs.get(AGAIN_OF) for trial in trials}
-        for trial in lost:
-            with contextlib.suppress(UpdateFinishedTrialError):  # its worker was not dead, and has just told
-                _give_back(study, trial, queued=trial.number in queued)
-        for worker in {trial.user_attrs[WORKER] for trial in lost if WORKER in trial.user_attrs}:
-            presence.forget(worker)
-        return len(lost)
-    finally:
-        presence.claims.release(_CLAIM)
 
+    def __init__(self, board: Board, presence: Presence) -> None:
+        self._presence, self._claims = presence, Claims(board, presence, "returns")
+        self._unmarked_since: dict[int, float] = {}
 
-def _lost(running: list[FrozenTrial], presence: Presence) -> list[FrozenTrial]:
-    unmarked = [trial.number for trial in running if WORKER not in trial.user_attrs]
-    alone = bool(unmarked) and not presence.others()
+    def give_back(self, study: optuna.Study) -> int:
+        """Tell the trials of dead workers FAIL and queue them again with their genes; return how many there were.
 
-    def lost(trial: FrozenTrial) -> bool:
-        if WORKER in trial.user_attrs:
-            return not presence.alive(trial.user_attrs[WORKER])
-        return alone or presence.known_for_s(f"unmarked trial {trial.number}") > presence.grace_s
+        A trial is given back once, whoever else looks at the same time and whenever this process is killed; a worker
+        that was taken for dead and was not finds its trial finished when it tells. A trial without a mark is lost if
+        no other worker is alive, or if that lasts for ``presence.grace_s``: so call this from the thread that asks for
+        trials. There is nothing to queue if it has no genes yet. One that was given back ``MOST_TIMES`` times kills
+        its workers: it is not queued again, and its attribute FAILURE says so.
+        """
+        if not self._lost(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))):
+            return 0
+        if not self._claims.claim("trials"):
+            return 0
+        try:
+            # Read anew: somebody may have given them back before the claim was ours.
+            trials = study.get_trials(deepcopy=False)
+            lost = self._lost([trial for trial in trials if trial.state == TrialState.RUNNING])
+            queued = {trial.user_attrs.get(AGAIN_OF) for trial in trials}
+            for trial in lost:
+                with contextlib.suppress(UpdateFinishedTrialError):  # its worker was not dead, and has just told
+                    _give_back(study, trial, queued=trial.number in queued)
+            for worker in {trial.user_attrs[WORKER] for trial in lost if WORKER in trial.user_attrs}:
+                self._presence.forget(worker)
+            return len(lost)
+        finally:
+            self._claims.release("trials")
 
-    return [trial for trial in running if lost(trial)]
+    def _lost(self, running: list[FrozenTrial]) -> list[FrozenTrial]:
+        unmarked = [trial.number for trial in running if WORKER not in trial.user_attrs]
+        now = self._presence.clock()
+        self._unmarked_since = {number: self._unmarked_since.get(number, now) for number in unmarked}
+        alone = bool(unmarked) and not self._presence.others()
+
+        def lost(trial: FrozenTrial) -> bool:
+            if WORKER in trial.user_attrs:
+                return not self._presence.alive(trial.user_attrs[WORKER])
+            return alone or now - self._unmarked_since[trial.number] > self._presence.grace_s
+
+        return [trial for trial in running if lost(trial)]
 
 
 def _give_back(study: optuna.Study, trial: FrozenTrial, *, queued: bool) -> None:

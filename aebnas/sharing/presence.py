@@ -18,7 +18,6 @@ import filelock
 
 from aebnas.errors import RunError, RunFailed
 from aebnas.sharing.board import Board
-from aebnas.sharing.claims import Claims
 
 _BEATS = "beats/"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -53,7 +52,7 @@ class Presence:
 
     Attributes:
         worker: The id of this process: host, number, and what makes it unique.
-        claims: What this process is at, and nobody else.
+        grace_s: How long another one may be silent, in seconds.
     """
 
     def __init__(
@@ -67,11 +66,9 @@ class Presence:
     ) -> None:
         host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:64]
         self.worker = f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
-        self.claims = Claims(board, self.worker, self.alive)
-        self.grace_s, self._interval_s, self._clock = grace_s, interval_s, clock
+        self.grace_s, self._interval_s, self.clock = grace_s, interval_s, clock
         self._board, self._locks = board, folder / "workers"
-        self._beats, self._looked = 0, clock()
-        self._heard, self._known_since = dict[str, _Heard](), dict[str, float]()
+        self._beats, self._heard, self._looked = 0, dict[str, _Heard](), clock()
         self._guard, self._stop = threading.Lock(), threading.Event()
         self._lock = filelock.FileLock(self._path(self.worker), timeout=0, thread_local=False)
         self._thread = threading.Thread(target=self._beat_on, name="presence", daemon=True)
@@ -124,17 +121,10 @@ class Presence:
         return sorted(worker for worker in known if self.alive(worker))
 
     def forget(self, worker: str) -> None:
-        """Take what a dead worker left from the board."""
-        self.claims.forget(worker)
+        """Take the beats of a dead worker from the board."""
         self._board.remove(_BEATS + worker)
         with self._guard:
             self._heard.pop(worker, None)
-
-    def known_for_s(self, what: str) -> float:
-        """Return for how many seconds this process has known ``what``; 0 when it is asked for the first time."""
-        now = self._clock()
-        with self._guard:
-            return now - self._known_since.setdefault(what, now)
 
     def _beat_on(self) -> None:
         while not self._stop.wait(self._interval_s):
@@ -147,7 +137,7 @@ class Presence:
     def _look(self) -> None:
         beats = self._board.items(_BEATS)
         with self._guard:
-            now = self._clock()
+            now = self.clock()
             # What lies between two looks is the others' silence only as far as we would have looked.
             listened, self._looked = min(now - self._looked, 2 * self._interval_s), now
             for gone in set(self._heard) - set(beats):

@@ -44,7 +44,9 @@ def test_what_is_removed_is_not_there_and_can_be_put_again():
 
 def test_boards_of_different_studies_are_apart_and_studies_stay_clean():
     storage = InMemoryStorage()
+    assert not Board.exists(storage, "one")
     one, two = Board(storage, "one"), Board(storage, "two")
+    assert Board.exists(storage, "one")
     one.put("a", 1)
     assert two.get("a") is None
     assert [study.study_name for study in storage.get_all_studies()] == ["one#board", "two#board"]

@@ -10,7 +10,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
 from aebnas.sharing.board import Board
-from aebnas.sharing.lost import AGAIN_OF, FAILURE, MOST_TIMES, give_back, mark
+from aebnas.sharing.lost import AGAIN_OF, FAILURE, MOST_TIMES, Returns, mark
 from aebnas.sharing.presence import Presence
 from aebnas.sharing.storage import open_storage
 
@@ -39,6 +39,11 @@ def presence(study, tmp_path, clock):
         yield here
 
 
+@pytest.fixture
+def returns(study, presence):
+    return Returns(Board(study._storage, "s"), presence)
+
+
 def ask(study, worker=None):
     trial = study.ask()
     if worker is not None:
@@ -50,75 +55,75 @@ def states(study):
     return [trial.state.name for trial in study.trials]
 
 
-def test_a_trial_of_a_dead_worker_runs_again_with_its_genes(study, presence):
+def test_a_trial_of_a_dead_worker_runs_again_with_its_genes(study, presence, returns):
     _, x = ask(study, "dead-1-a")
-    assert give_back(study, presence) == 1
+    assert returns.give_back(study) == 1
     assert states(study) == ["FAIL", "WAITING"]
     trial, again = ask(study)
     assert again == x
     assert trial.user_attrs[AGAIN_OF] == 0
     mark(trial, presence)
-    assert give_back(study, presence) == 0
+    assert returns.give_back(study) == 0
     study.tell(trial, (1, 2))
     assert states(study) == ["FAIL", "COMPLETE"]
 
 
-def test_trials_of_the_living_and_finished_ones_are_left(study, presence, tmp_path):
+def test_trials_of_the_living_and_finished_ones_are_left(study, presence, returns, tmp_path):
     finished, _ = ask(study, "dead-1-a")
     study.tell(finished, (1, 2))
     mine, _ = ask(study)
     mark(mine, presence)
     with Presence(Board(study._storage, "s"), tmp_path / "there", interval_s=1000) as other:
         ask(study, other.worker)
-        assert give_back(study, presence) == 0
+        assert returns.give_back(study) == 0
     assert states(study) == ["COMPLETE", "RUNNING", "RUNNING"]
     study.enqueue_trial({"x": 0.5})
     assert states(study)[3] == "WAITING"
 
 
-def test_a_queued_trial_that_was_killed_before_it_was_sampled_keeps_its_genes(study, presence):
+def test_a_queued_trial_that_was_killed_before_it_was_sampled_keeps_its_genes(study, returns):
     study.enqueue_trial({"x": 0.125, "y": "b"})
     study.ask()
-    assert give_back(study, presence) == 1
+    assert returns.give_back(study) == 1
     assert study.trials[1].system_attrs["fixed_params"] == {"x": 0.125, "y": "b"}
 
 
-def test_without_genes_there_is_nothing_to_run_again(study, presence):
+def test_without_genes_there_is_nothing_to_run_again(study, returns):
     study.ask()
-    assert give_back(study, presence) == 1
+    assert returns.give_back(study) == 1
     assert states(study) == ["FAIL"]
 
 
-def test_without_a_mark_the_living_get_time_to_set_it(study, presence, clock, tmp_path):
+def test_without_a_mark_the_living_get_time_to_set_it(study, returns, clock, tmp_path):
     with Presence(Board(study._storage, "s"), tmp_path / "there", interval_s=1000):
         ask(study)
-        assert give_back(study, presence) == 0
+        assert returns.give_back(study) == 0
         clock.now += 59
-        assert give_back(study, presence) == 0
+        assert returns.give_back(study) == 0
         clock.now += 2
-        assert give_back(study, presence) == 1
+        assert returns.give_back(study) == 1
     assert states(study) == ["FAIL", "WAITING"]
 
 
-def test_a_trial_that_kills_its_workers_is_given_up(study, presence):
+def test_a_trial_that_kills_its_workers_is_given_up(study, returns):
     _, x = ask(study, "dead-0-a")
     for times in range(MOST_TIMES):
-        assert give_back(study, presence) == 1
+        assert returns.give_back(study) == 1
         assert ask(study, f"dead-{times}-b")[1] == x
-    assert give_back(study, presence) == 1
+    assert returns.give_back(study) == 1
     assert states(study) == ["FAIL"] * (MOST_TIMES + 1)
     assert [FAILURE in trial.user_attrs for trial in study.trials] == [False] * MOST_TIMES + [True]
     assert study.trials[-1].user_attrs[FAILURE] == "its worker died, 4 times in all"
 
 
-def test_whoever_was_taken_for_dead_finds_its_trial_finished(study, presence):
+def test_whoever_was_taken_for_dead_finds_its_trial_finished(study, returns):
     trial, _ = ask(study, "slow-1-a")
-    give_back(study, presence)
+    returns.give_back(study)
     with pytest.raises(ValueError, match="Cannot tell a FAIL trial"):
         study.tell(trial, (1, 2))
 
 
-def test_one_that_was_queued_before_this_process_was_killed_is_not_queued_twice(study, presence, monkeypatch):
+def test_one_that_was_queued_before_this_process_was_killed_is_not_queued_twice(study, returns, monkeypatch):
     ask(study, "dead-1-a")
 
     def killed(*_, **__):
@@ -127,9 +132,9 @@ def test_one_that_was_queued_before_this_process_was_killed_is_not_queued_twice(
     with monkeypatch.context() as patch:
         patch.setattr(study, "tell", killed)
         with pytest.raises(KeyboardInterrupt):
-            give_back(study, presence)
+            returns.give_back(study)
     assert states(study) == ["RUNNING", "WAITING"]
-    assert give_back(study, presence) == 1
+    assert returns.give_back(study) == 1
     assert states(study) == ["FAIL", "WAITING"]
 
 
@@ -146,7 +151,7 @@ def test_of_many_that_look_at_once_one_gives_back(kind, request, tmp_path):
         same = optuna.load_study(study_name="s", storage=storage)
         with Presence(Board(storage, "s"), tmp_path / str(number), interval_s=1000) as presence:
             start.wait()
-            counts.append(give_back(same, presence))
+            counts.append(Returns(Board(storage, "s"), presence).give_back(same))
             start.wait()
 
     threads = [threading.Thread(target=look, args=(number,)) for number in range(4)]
@@ -155,7 +160,9 @@ def test_of_many_that_look_at_once_one_gives_back(kind, request, tmp_path):
     for thread in threads:
         thread.join()
     with Presence(Board(study._storage, "s"), tmp_path, interval_s=1000) as presence:
-        give_back(study, presence)  # of claims made at once, all may have been withdrawn
+        Returns(Board(study._storage, "s"), presence).give_back(
+            study
+        )  # of claims made at once, all may have been withdrawn
     assert len(counts) == 4
     assert states(study) == ["FAIL"] * 3 + ["WAITING"] * 3
     assert sorted(trial.user_attrs[AGAIN_OF] for trial in study.get_trials(states=[TrialState.WAITING])) == [0, 1, 2]

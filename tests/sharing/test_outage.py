@@ -14,7 +14,7 @@ from optuna.trial import TrialState, create_trial
 
 from aebnas.errors import RunFailed
 from aebnas.sharing.board import Board
-from aebnas.sharing.lost import give_back, mark
+from aebnas.sharing.lost import Returns, mark
 from aebnas.sharing.patience import Patience
 from aebnas.sharing.patient_storage import PatientStorage
 from aebnas.sharing.presence import Presence
@@ -77,7 +77,7 @@ def test_a_server_killed_in_the_middle_of_writes_loses_no_finished_trial(postgre
     assert kept == told
     # At most one trial for each kill and writer was begun twice; they have no genes yet and are closed.
     with Presence(Board(storage, "s"), tmp_path / "after", interval_s=1000) as presence:
-        assert give_back(study, presence) == len(trials) - len(told) <= 9
+        assert Returns(Board(storage, "s"), presence).give_back(study) == len(trials) - len(told) <= 9
     assert {trial.state for trial in study.trials} <= {TrialState.COMPLETE, TrialState.FAIL}
 
 

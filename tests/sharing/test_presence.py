@@ -100,20 +100,10 @@ def test_the_dead_are_forgotten(board, tmp_path):
     with presence(board, tmp_path / "here") as here:
         other = presence(board, tmp_path / "there")
         other.beat()
-        assert other.claims.claim("a")
         assert here.others() == [other.worker]
         here.forget(other.worker)
         assert here.others() == []
         assert [key for key in board.items("") if other.worker in key] == []
-
-
-def test_what_is_known_is_known_since_it_was_asked_for(board, tmp_path):
-    clock = Clock()
-    here = presence(board, tmp_path, clock)
-    assert here.known_for_s("a") == 0
-    clock.now += 5
-    assert here.known_for_s("a") == 5
-    assert here.known_for_s("b") == 0
 
 
 def test_a_thread_beats(board, tmp_path):
