@@ -39,8 +39,7 @@ def store(prepared: Prepared, tmp_path) -> Callable[..., FeatureStore]:
             folder=tmp_path / "features",
             key=key,
             budget_gib=budget_gib,
-            device=torch.device("cpu"),
-            **{"progress": Progress(), **options},
+            **{"progress": Progress(), "device": torch.device("cpu"), **options},
         )
 
     return make

@@ -100,4 +100,4 @@ def test_cuda_trains_a_network_as_good(prepared, specs, mixed):
         )
         return results[-1].best
 
-    assert accuracies("cuda") == pytest.approx(accuracies("cpu"), abs=0.1)
+    assert accuracies("cuda") == pytest.approx(accuracies("cpu"), abs=0.15)

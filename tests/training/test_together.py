@@ -237,24 +237,30 @@ def test_nothing_to_do_is_done_at_once(teach):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("budget", [0.0, 1.0])
-def test_cuda_trains_the_same_branches(prepared, specs, store, budget):
-    def learnt(device):
+@pytest.mark.parametrize("mixed", [False, True])
+def test_cuda_trains_the_same_branches(prepared, specs, store, monkeypatch, budget, mixed):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    # Not adamw: it makes whole steps of gradients that are zero but for rounding.
+    training = TRAINING.model_copy(update={"optimizer": "sgd"})
+
+    def learnt(device, **options):
         prepared.backbone.to(device)
         try:
             return train_branches(
                 [BranchJob(spec) for spec in specs],
                 store(budget, device=device),
                 prepared.backbone,
-                RegimeSettings(target="backbone", training=TRAINING),
-                TRAINING,
+                RegimeSettings(target="backbone", training=training),
+                training,
                 samples=None,
                 seed=3,
                 device=device,
+                **options,
             )
         finally:
             prepared.backbone.cpu()
 
-    for ours, theirs in zip(learnt(torch.device("cuda")), learnt(CPU), strict=True):
+    for ours, theirs in zip(learnt(torch.device("cuda"), mixed=mixed), learnt(CPU), strict=True):
+        assert ours.accuracies[-1] == pytest.approx(theirs.accuracies[-1], abs=0.1 if mixed else 0.03)
         for a, b in zip(ours.branch.state_dict().values(), theirs.branch.state_dict().values(), strict=True):
-            torch.testing.assert_close(a, b, rtol=0.02, atol=0.02)
-        assert ours.accuracies[-1] == pytest.approx(theirs.accuracies[-1], abs=0.05)
+            assert mixed or torch.allclose(a, b, rtol=0.02, atol=0.02)
