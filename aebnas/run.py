@@ -27,6 +27,7 @@ from aebnas.prepare import Prepared, prepare
 from aebnas.progress import Progress
 from aebnas.rebuild import export_row, rebuild
 from aebnas.run_folder import RunFolder
+from aebnas.store import WeightStore
 
 # What is predicted and measured of costs, and what says how far to trust it.
 COST_COLUMNS = (
@@ -183,9 +184,10 @@ class Run:
         """Return the data and the trained backbone of this run, loaded once.
 
         Raises:
-            RunError: the backbone was never trained, or its file is gone.
+            RunError: the backbone was never trained, or its file is gone or damaged.
         """
-        if not self.folder.backbone_file.exists():
+        # One that is trained again may be another than the branches were trained on.
+        if self._prepared is None and not WeightStore(self.folder.path).has("backbone"):
             raise RunError(f"{self.folder.backbone_file} is missing: run the same `aebnas search` again")
         if self._prepared is None:
             cpu = torch.device("cpu")

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +29,7 @@ _MAKE_AGAIN = "delete it and run the same search again"
 _MARK = b"\naebnas sha256 "
 _SEAL_BYTES = len(_MARK) + 2 * hashlib.sha256().digest_size
 _SUM = "sha256"
+_NOT_WHOLE = "cut short, or its checksum differs"
 
 
 class DamagedFile(RunError):
@@ -140,6 +142,11 @@ class WeightStore(Store):
 
     def __init__(self, folder: Path, remote: Remote | None = None) -> None:
         super().__init__(folder, ".pt", remote)
+        self._known: dict[str, tuple[int, int, int]] = {}
+
+    def has(self, key: str) -> bool:
+        """Tell whether there is a whole record of ``key``: here, or pulled here now; a damaged one is put aside."""
+        return self._is_whole(key) or (self._pull(key) and self._is_whole(key))
 
     def put(self, key: str, record: dict[str, Any]) -> None:
         """Keep ``record`` (tensors, numbers, texts, lists and dictionaries of them).
@@ -158,7 +165,7 @@ class WeightStore(Store):
                 The message names the file.
         """
         path = self.path(key)
-        if not self.has(key):
+        if not path.exists() and not self._pull(key):
             raise _missing(path)
         try:
             return _read(path)
@@ -167,6 +174,25 @@ class WeightStore(Store):
                 raise
             logger.warning("%s; another machine had it whole", damage)
         return _read(path)
+
+    def _is_whole(self, key: str) -> bool:
+        path = self.path(key)
+        try:
+            with path.open("rb") as file:
+                about = os.fstat(file.fileno())
+                # Asked again and again, a file is summed up once.
+                found = (about.st_ino, about.st_mtime_ns, about.st_size)
+                if self._known.get(key) == found:
+                    return True
+                if not _is_whole(file):
+                    logger.warning("%s", _put_aside(path, _NOT_WHOLE, file))
+                    return False
+        except FileNotFoundError:
+            return False
+        except OSError:  # reading it tells more
+            return True
+        self._known[key] = found
+        return True
 
 
 class RecordStore(Store):
@@ -246,7 +272,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             if not _is_whole(file):
-                raise _put_aside(path, "its checksum differs", file)
+                raise _put_aside(path, _NOT_WHOLE, file)
             try:
                 record = torch.load(file, weights_only=True)
             except pickle.UnpicklingError:
@@ -265,13 +291,15 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _is_whole(file: BinaryIO) -> bool:
-    """Tell whether the content of ``file`` has the sum that it ends in, if it ends in one; go back to its beginning."""
+    """Tell whether ``file`` is an archive with the sum that it ends in, if it ends in one; go back to its beginning."""
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - _SEAL_BYTES))
     seal = file.read()
-    file.seek(0)
     if not seal.startswith(_MARK):
-        return True
+        whole = zipfile.is_zipfile(file)
+        file.seek(0)
+        return whole
+    file.seek(0)
     state, left = hashlib.sha256(), size - _SEAL_BYTES
     while left and (chunk := file.read(min(left, 1 << 20))):
         state.update(chunk)

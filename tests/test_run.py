@@ -399,10 +399,19 @@ def test_damaged_or_missing_weights_are_named(copied, tmp_path):
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(RunError, match=rf"{path.name} is damaged"):
         copied.export(point, tmp_path / "out")
-    path.unlink()
-    with pytest.raises(RunError, match=rf"{path.name} is missing"):
+    with pytest.raises(RunError, match=rf"{path.name} is missing"):  # it was put aside
         copied.export(point, tmp_path / "out")
     assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_a_damaged_backbone_is_not_trained_again_by_an_export(copied, tmp_path, caplog):
+    """Another one could come of it, on which no branch was trained."""
+    path = copied.folder.backbone_file
+    path.write_bytes(path.read_bytes()[:-200])
+    point = next(row for row in copied.rows if not row["finalist"] and not row["static"])
+    with pytest.raises(RunError, match=r"backbone\.pt is missing: run the same `aebnas search` again"):
+        copied.export(point, tmp_path / "out")
+    assert "backbone.pt is damaged" in caplog.text
 
 
 def test_rebuilt_branches_give_the_logits_that_were_tuned(finished):

@@ -104,6 +104,27 @@ def test_one_flipped_bit_is_seen(store, place):
 SEAL = b"\naebnas sha256 " + b"0" * 64
 
 
+@pytest.mark.parametrize(
+    "damage", [lambda c: c[:-100], lambda c: b"junk", lambda c: b"", lambda c: c[:90] + b"?" + c[91:]]
+)
+def test_a_damaged_record_is_none_and_is_put_aside(store, damage, caplog):
+    """Whoever asks whether it is there makes it again."""
+    store.put("key", {"state": {"weight": torch.randn(50, 20)}})
+    assert store.has("key")
+    store.path("key").write_bytes(damage(store.path("key").read_bytes()))
+    assert not store.has("key")
+    assert "key.pt is damaged (cut short, or its checksum differs): put aside as key.pt.damaged" in caplog.text
+    assert is_put_aside(store)
+
+
+def test_a_file_is_summed_up_once_until_it_changes(store, monkeypatch):
+    store.put("key", {"value": 1})
+    assert store.has("key")
+    monkeypatch.setattr(hashlib, "sha256", None)
+    assert store.has("key")
+    assert not store.has("another")
+
+
 def test_a_record_ends_in_its_sum_which_torch_does_not_mind(store):
     store.put("key", {"value": 3})
     content = store.path("key").read_bytes()
@@ -132,7 +153,6 @@ def test_a_file_of_something_else_is_named(store, text):
 
 def test_a_file_that_another_process_has_made_anew_is_not_put_aside(store, monkeypatch):
     store.put("key", {"value": 1})
-    store.path("key").write_bytes(b"junk")
 
     def load(*_, **__):
         store.put("key", {"value": 2})
@@ -294,9 +314,12 @@ def test_what_is_damaged_here_comes_from_there(machines, kind, caplog):
     (here, there), _ = machines(kind, "folder")
     here.put("a", {"value": 1})
     assert there.get("a") == {"value": 1}
-    there.path("a").write_bytes(b"junk")
-    assert there.get("a") == {"value": 1}
-    assert "is damaged" in caplog.text
+    for ask in (there.get, there.has):
+        there.path("a").write_bytes(b"junk")
+        assert ask("a")
+        assert there.get("a") == {"value": 1}
+        assert "is damaged" in caplog.text
+        caplog.clear()
 
 
 def test_what_is_damaged_everywhere_is_made_again(machines):
@@ -305,6 +328,7 @@ def test_what_is_damaged_everywhere_is_made_again(machines):
     (remote.folder / "branches" / "a.pt").write_bytes(b"junk")
     with pytest.raises(DamagedFile):
         there.get("a")
+    assert not there.has("a")
 
 
 def test_one_process_makes_a_record(store):

@@ -95,7 +95,7 @@ def _missing(jobs: Sequence[Job], folder: ComparisonFolder, progress: Progress) 
     needed = {job.seed for job in wanted if job.needs_backbone}
     backbones = [job for job in jobs if job.kind == "backbone" and job.seed in needed]
     for job in list(backbones):
-        was_there = folder.backbones.has(str(job.seed))  # a damaged one is put aside when it is read
+        was_there = folder.backbones.path(str(job.seed)).exists()  # a damaged one is put aside when it is looked at
         if folder.has_backbone(job.seed):
             backbones.remove(job)
         elif was_there:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +14,8 @@ from torch import Tensor
 from aebnas.branches.build import build_branch
 from aebnas.branches.spec import BranchSpec, NetworkSpec
 from aebnas.data.splits import Split
-from aebnas.errors import RunError
 from aebnas.export.deployed import BlockSession, Chain, DeployedNetwork, Floats
-from aebnas.files import atomic_path, digest, write_atomic
+from aebnas.files import digest
 from aebnas.prepare import Prepared
 from aebnas.progress import Progress
 from aebnas.rebuild import deploy, deployed_backbone, rebuild
@@ -26,6 +23,7 @@ from aebnas.run_folder import RunFolder
 from aebnas.store import load_state
 from aebnas.training.features import GIB
 from aebnas.training.fit import EVALUATION_BATCH
+from aebnas.training.kept import LOGITS, AnyArray, KeptArrays, Layout, Write, feature_bytes
 
 
 class DeployedLogits:
@@ -34,11 +32,14 @@ class DeployedLogits:
     On a frozen backbone, its features are computed once per precision and a branch's logits once per branch.
 
     Args:
-        budget_gib: Most bytes of features on disk per precision, in GiB.
+        budget_gib: Most bytes of features on disk, in GiB, those that branches are trained on among them.
+        verify: Compare the checksums of features that are there; a damaged file is made again.
     """
 
-    def __init__(self, prepared: Prepared, folder: RunFolder, *, budget_gib: float, progress: Progress) -> None:
-        self._prepared, self._folder, self._progress = prepared, folder, progress
+    def __init__(
+        self, prepared: Prepared, folder: RunFolder, *, budget_gib: float, progress: Progress, verify: bool = False
+    ) -> None:
+        self._prepared, self._folder, self._progress, self._verify = prepared, folder, progress, verify
         self._budget = budget_gib * GIB
         self._backbones: dict[str, DeployedFeatures] = {}
 
@@ -71,9 +72,11 @@ class DeployedLogits:
                 deployed_backbone(self._prepared, precision, self._folder),
                 self._prepared.data.validation,
                 [point.shape for point in self._prepared.backbone.attach_points],
+                classes=self._prepared.backbone.num_classes,
                 folder=self._folder.features,
                 budget=self._budget,
                 progress=self._progress,
+                verify=self._verify,
             )
         return self._backbones[precision]
 
@@ -116,12 +119,14 @@ class DeployedFeatures:
     """What a frozen backbone in another precision makes of a split, kept on disk within a budget.
 
     Features that lie on a grid are kept as the 8 bits that they are, others as float32: what comes back is to the last
-    bit what went in. They are kept for as many attach points as fit the budget, the deepest first.
+    bit what went in. They are kept for as many attach points as fit what other features in the folder leave of the
+    budget, the deepest first. All processes of a machine share the files: one writes them, the others wait for it.
 
     Args:
         shapes: Of one sample at every attach point, which lie between the segments of ``chain``.
         folder: Where files go; they are found again when the same run goes on.
-        budget: Most bytes on disk.
+        budget: Most bytes of features in the folder.
+        verify: Compare the checksums of what is there; a damaged file is made again.
     """
 
     def __init__(
@@ -130,95 +135,70 @@ class DeployedFeatures:
         split: Split,
         shapes: list[tuple[int, ...]],
         *,
+        classes: int,
         folder: Path,
         budget: float,
         progress: Progress,
+        verify: bool = False,
     ) -> None:
         self.chain = chain
-        self._split, self._shapes, self._folder = split, shapes, folder
-        self._kept = self._choose(budget)
-        self.logits = self._read() if self._complete() else self._build(progress)
+        self._split = split
+        name, label = f"{chain.key}-validation", f"{chain.precision} features of the validation split"
+        layouts = self._choose(shapes, classes, budget - feature_bytes(folder, but=name))
+        kept = KeptArrays(folder, name, layouts, private=[LOGITS])
+        self._arrays = kept.make(
+            lambda append: self._compute(append, layouts, label, progress),
+            label=label,
+            progress=progress,
+            verify=verify,
+        )
+        self.logits = torch.from_numpy(self._arrays[LOGITS])
 
     def batches(self, point: int) -> Iterator[Floats]:
         """Yield the features at attach point number ``point``, in order."""
-        if point not in self._kept:
+        stored = self._arrays.get(str(point))
+        if stored is None:
             session = BlockSession(self.chain.span(0, point + 1))
             yield from (session.run(batch.images.numpy()) for batch in self._split.batches(EVALUATION_BATCH))
             return
-        stored = np.memmap(self._file(point), self._dtype(point), mode="r", shape=self._shape(point))
         for start in range(0, len(stored), EVALUATION_BATCH):
             yield self._unpacked(point, stored[start : start + EVALUATION_BATCH])
 
-    def _choose(self, budget: float) -> frozenset[int]:
-        used, chosen = 0, []
-        for point in reversed(range(len(self._shapes))):
-            used += self._bytes(point)
-            if used > budget:
+    def _choose(self, shapes: list[tuple[int, ...]], classes: int, room: float) -> dict[str, Layout]:
+        samples, used = len(self._split), 0
+        chosen = {LOGITS: Layout(np.dtype(np.float32), (samples, classes))}
+        for point, shape in reversed(list(enumerate(shapes))):
+            dtype = np.dtype(np.float32 if self.chain.grid(point) is None else np.uint8)
+            layout = Layout(dtype, (samples, *shape))
+            used += layout.nbytes
+            if used > room:
                 break
-            chosen.append(point)
-        return frozenset(chosen)
+            chosen[str(point)] = layout
+        return chosen
 
-    def _build(self, progress: Progress) -> Tensor:
-        sessions, logits = [BlockSession(block) for block in self.chain.blocks], []
-        label = f"{self.chain.precision} features of the validation split"
-        with ExitStack() as stack, progress.stage(label, len(self._split)) as stage:
-            files = {
-                point: stack.enter_context(stack.enter_context(atomic_path(self._file(point))).open("wb"))
-                for point in sorted(self._kept)
-            }
+    def _compute(self, append: Write, layouts: Mapping[str, Layout], label: str, progress: Progress) -> None:
+        sessions = [BlockSession(block) for block in self.chain.blocks]
+        with progress.stage(label, len(self._split)) as stage:
             for batch in self._split.batches(EVALUATION_BATCH):
                 features = batch.images.numpy()
                 for point, session in enumerate(sessions):
                     features = session.run(features)
-                    if point in files:
-                        files[point].write(self._packed(point, features).tobytes())
-                logits.append(features)
+                    if str(point) in layouts:
+                        append(str(point), self._packed(point, features))
+                append(LOGITS, features)
                 stage.advance(len(batch.labels))
-        # Written last, so that their presence vouches for the features.
-        result = np.concatenate(logits)
-        write_atomic(self._logits_file, lambda file: np.save(file, result))
-        return torch.from_numpy(result)
 
-    def _complete(self) -> bool:
-        files = {self._file(point): self._bytes(point) for point in self._kept}
-        whole = all(path.exists() and path.stat().st_size == size for path, size in files.items())
-        return whole and self._logits_file.exists()
-
-    def _read(self) -> Tensor:
-        try:
-            return torch.from_numpy(np.load(self._logits_file, allow_pickle=False))
-        except (OSError, ValueError) as error:
-            raise RunError(
-                f"{self._logits_file} is damaged ({error}): delete it and run the same command again"
-            ) from error
-
-    def _packed(self, point: int, features: Floats) -> npt.NDArray[Any]:
+    def _packed(self, point: int, features: Floats) -> AnyArray:
         grid = self.chain.grid(point)
         if grid is None:
             return features
         steps: npt.NDArray[np.uint8] = (np.rint(features / np.float32(grid.scale)) + grid.zero_point).astype(np.uint8)
         return steps
 
-    def _unpacked(self, point: int, stored: npt.NDArray[Any]) -> Floats:
+    def _unpacked(self, point: int, stored: AnyArray) -> Floats:
         grid = self.chain.grid(point)
         if grid is None:
             return np.array(stored)
         # In the order in which onnxruntime dequantises.
         steps: Floats = (stored.astype(np.int32) - grid.zero_point).astype(np.float32)
         return steps * np.float32(grid.scale)
-
-    def _shape(self, point: int) -> tuple[int, ...]:
-        return (len(self._split), *self._shapes[point])
-
-    def _dtype(self, point: int) -> type[np.generic]:
-        return np.float32 if self.chain.grid(point) is None else np.uint8
-
-    def _bytes(self, point: int) -> int:
-        return math.prod(self._shape(point)) * np.dtype(self._dtype(point)).itemsize
-
-    def _file(self, point: int) -> Path:
-        return self._folder / f"{self.chain.key}-validation-{point}.{np.dtype(self._dtype(point)).name}"
-
-    @property
-    def _logits_file(self) -> Path:
-        return self._folder / f"{self.chain.key}-validation-logits.npy"

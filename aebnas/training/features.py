@@ -17,7 +17,7 @@ from aebnas.data.splits import DataBundle, ImageSplit, Split
 from aebnas.files import canonical_json, digest
 from aebnas.progress import Progress
 from aebnas.training.fit import EVALUATION_BATCH, to_device
-from aebnas.training.kept import AnyArray, KeptArrays, Layout, Write
+from aebnas.training.kept import LOGITS, AnyArray, KeptArrays, Layout, Write
 from aebnas.training.passes import BackbonePass, CachedSplit, ComputedSplit, ManyBatch, Together
 from aebnas.training.resident import resident, room
 
@@ -30,7 +30,6 @@ GIB = 1 << 30
 # Of the features of one batch at all attach points, while they are computed.
 _PASS_BYTES = 1 << 27
 _DTYPES: dict[CacheType, np.dtype[Any]] = {"fp16": np.dtype(np.float16), "fp32": np.dtype(np.float32)}
-_LOGITS = "logits"
 
 
 class FeatureStore:
@@ -80,14 +79,14 @@ class FeatureStore:
         self._logits: dict[SplitName, Tensor] = {}
         name = digest(key, canonical_json([point.name for point in backbone.attach_points]))
         for split in SPLITS:
-            kept = KeptArrays(folder, f"{name}-{split}", self._layouts(split), private=[_LOGITS])
+            kept = KeptArrays(folder, f"{name}-{split}", self._layouts(split), private=[LOGITS])
             label = f"features of the {split} split"
 
             def write(append: Write, split: SplitName = split, label: str = label) -> None:
                 self._compute(split, append, label, progress)
 
             self._arrays[split] = kept.make(write, label=label, progress=progress, verify=verify)
-            self._logits[split] = _tensor(self._arrays[split][_LOGITS])
+            self._logits[split] = _tensor(self._arrays[split][LOGITS])
 
     def split(self, name: SplitName, point: int) -> Split:
         """Return the features at attach point number ``point`` as a split."""
@@ -134,7 +133,7 @@ class FeatureStore:
         features = {
             str(point): Layout(self._dtype, (rows, *self._shapes[point])) for point in sorted(self.cached_points)
         }
-        return {**features, _LOGITS: Layout(np.dtype(np.float32), (rows, self._backbone.num_classes))}
+        return {**features, LOGITS: Layout(np.dtype(np.float32), (rows, self._backbone.num_classes))}
 
     @torch.no_grad()
     def _compute(self, name: SplitName, append: Write, label: str, progress: Progress) -> None:
@@ -144,7 +143,7 @@ class FeatureStore:
             for copy in range(copies):
                 for batch in source.read(self._batch_size(), order=None, look=copy or None):
                     *features, final = self._backbone.features(to_device(batch.images, self._device))
-                    append(_LOGITS, final.float().cpu().numpy())
+                    append(LOGITS, final.float().cpu().numpy())
                     for point in self.cached_points:
                         # fp16 ends at 65504: clamp, so that a large activation does not become infinite.
                         kept = features[point].clamp(-65504, 65504).half() if half else features[point].float()

@@ -21,6 +21,8 @@ from aebnas.progress import Progress
 
 logger = logging.getLogger(__name__)
 _CHUNK = 1 << 22
+# The part that is no features: what the network says in the end. It is small, and counts in no budget.
+LOGITS = "logits"
 
 AnyArray: TypeAlias = npt.NDArray[Any]
 Write: TypeAlias = Callable[[str, AnyArray], None]
@@ -85,6 +87,9 @@ class KeptArrays:
             _remove([self._sums, *self._folder.glob(f"{self._name}-*"), *self._folder.glob(f".{self._name}-*.tmp")])
             self._write(write)
         _remove(self._leftovers())
+        written = self._written()
+        if written.keys() > self._layouts.keys():
+            self._vouch({part: written[part][1] for part in self._layouts})
 
     def _write(self, write: Callable[[Write], None]) -> None:
         sums = dict.fromkeys(self._layouts, 0)
@@ -100,6 +105,9 @@ class KeptArrays:
                 files[part].write(content)
 
             write(append)
+        self._vouch(sums)
+
+    def _vouch(self, sums: Mapping[str, int]) -> None:
         about = {
             part: {"dtype": layout.dtype.name, "shape": list(layout.shape), "crc32": sums[part]}
             for part, layout in self._layouts.items()
@@ -153,6 +161,16 @@ class KeptArrays:
     @property
     def _sums(self) -> Path:
         return self._folder / f"{self._name}.json"
+
+
+def feature_bytes(folder: Path, *, but: str) -> int:
+    """Return the bytes of all features in ``folder`` except those of the name ``but``."""
+    total = 0
+    for path in folder.glob("[!.]*-*.[fu]*"):
+        if path.stem.rpartition("-")[2].isdigit() and not path.name.startswith(f"{but}-"):
+            with contextlib.suppress(FileNotFoundError):  # another process has just freed the disk
+                total += path.stat().st_size
+    return total
 
 
 def _remove(paths: Iterable[Path]) -> None:

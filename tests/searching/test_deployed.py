@@ -17,7 +17,7 @@ from aebnas.branches.spec import BranchSpec, NetworkSpec, PartSpec
 from aebnas.costs.model import CostModel
 from aebnas.data.splits import Split
 from aebnas.devices.profile import HardwareProfile
-from aebnas.errors import BackboneError, RunError
+from aebnas.errors import BackboneError
 from aebnas.export import deployed as blocks
 from aebnas.export.manifest import SINGLE_FILE
 from aebnas.export.session import EarlyExitSession
@@ -206,12 +206,16 @@ def test_a_backbone_that_cannot_be_converted_ends_the_search(open_evaluator, unc
         open_evaluator().converted_backbones
 
 
-def test_a_damaged_block_is_named(open_evaluator, network, folder):
-    open_evaluator().evaluate(network("int8", 0))
-    for path in folder.deployed.path("x").parent.iterdir():
+def test_damaged_blocks_are_made_again(open_evaluator, network, folder, caplog):
+    before = open_evaluator().evaluate(network("int8", 0))
+    keys = folder.deployed.keys()
+    for key in keys:
+        path = folder.deployed.path(key)
         path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(RunError, match=r"\.pt is damaged .*: delete it and run the same search again"):
-        open_evaluator().evaluate(network("int8", 1))
+    shutil.rmtree(folder.evaluations)
+    assert open_evaluator().evaluate(network("int8", 0)).curve == before.curve
+    assert folder.deployed.keys() == keys
+    assert caplog.text.count(".pt is damaged (cut short") == len(keys)
 
 
 class Shaky(Split):
@@ -252,65 +256,88 @@ def test_a_run_is_calibrated_on_one_draw_of_training_images(prepared, folder, mo
 
 @pytest.fixture
 def features(prepared, folder):
-    def make(precision="int8", budget=1 << 30):
+    def make(precision="int8", budget=1 << 30, verify=False):
         return DeployedFeatures(
             deployed_backbone(prepared, precision, folder),
             prepared.data.validation,
             [point.shape for point in prepared.backbone.attach_points],
+            classes=prepared.backbone.num_classes,
             folder=folder.features,
             budget=budget,
             progress=Progress(),
+            verify=verify,
         )
 
     return make
 
 
 def stored(folder):
-    return sorted(path.suffix for path in folder.features.iterdir())
+    return sorted(path.suffix for path in folder.features.iterdir() if path.is_file())
 
 
-@pytest.mark.parametrize(("precision", "suffix"), [("int8", ".uint8"), ("fp16", ".float32")])
+@pytest.mark.parametrize(("precision", "suffix"), [("int8", ".u8"), ("fp16", ".f32")])
 def test_features_come_back_to_the_last_bit(features, folder, precision, suffix):
     kept = features(precision)
-    assert stored(folder) == sorted([suffix, suffix, ".npy"])
+    assert stored(folder) == sorted([suffix, suffix, ".f32", ".json"])
+    found = [list(kept.batches(point)) for point in range(2)]
     computed = features(precision, budget=0)
     for point in range(2):
-        for got, expected in zip(kept.batches(point), computed.batches(point), strict=True):
+        for got, expected in zip(found[point], computed.batches(point), strict=True):
             np.testing.assert_allclose(got, expected, rtol=0, atol=0 if precision == "int8" else 1e-3)
-    assert torch.equal(kept.logits, computed.logits)
+    assert torch.equal(computed.logits, kept.logits)
+
+
+def deepest_bytes(prepared):
+    return len(prepared.data.validation) * int(np.prod(prepared.backbone.attach_points[-1].shape))
 
 
 def test_of_features_that_do_not_fit_the_deepest_are_kept(features, folder, prepared):
-    deepest = len(prepared.data.validation) * int(np.prod(prepared.backbone.attach_points[-1].shape))
+    deepest = deepest_bytes(prepared)
     features(budget=deepest)
-    assert [path.stat().st_size for path in folder.features.glob("*.uint8")] == [deepest]
-    features(budget=deepest - 1)
-    assert len(list(folder.features.glob("*.uint8"))) == 1
+    assert [path.stat().st_size for path in folder.features.glob("*.u8")] == [deepest]
+    again = features(budget=deepest - 1)
+    assert list(folder.features.glob("*.u8")) == []
+    assert len(list(again.batches(1))) == 1
+    features()
+    assert len(list(folder.features.glob("*.u8"))) == 2
+
+
+def test_the_budget_is_that_of_all_features_in_the_folder(features, folder, prepared):
+    deepest = deepest_bytes(prepared)
+    folder.features.mkdir(parents=True)
+    (folder.features / "other-train-3.f16").write_bytes(b"x" * 100)
+    (folder.features / "other-train-logits.f32").write_bytes(b"x" * 100)  # what is no features does not count
+    features(budget=deepest + 99)
+    assert list(folder.features.glob("*.u8")) == []
+    features(budget=deepest + 100)
+    assert len(list(folder.features.glob("*.u8"))) == 1
+    kept = features(budget=deepest + 100)  # its own files do not stand in its way
+    assert len(list(kept.batches(1))) == 1
+    assert len(list(folder.features.glob("*.u8"))) == 1
 
 
 def test_features_that_are_there_are_not_computed_again(features, folder, monkeypatch):
     first = features()
     monkeypatch.setattr(module, "BlockSession", None)
-    again = features()
+    again = features(verify=True)
     assert torch.equal(again.logits, first.logits)
     assert [batch.shape for batch in again.batches(0)] == [batch.shape for batch in first.batches(0)]
 
 
-def test_features_that_are_not_whole_are_computed_again(features, folder):
+@pytest.mark.parametrize("file", ["*-0.u8", "*-logits.f32"])
+@pytest.mark.parametrize("damage", ["cut", "flipped"])
+def test_damaged_features_are_computed_again_with_a_line(features, folder, caplog, file, damage):
     first = features()
-    expected = [np.array(batch) for batch in first.batches(0)]
-    path = next(folder.features.glob("*-0.uint8"))
-    path.write_bytes(path.read_bytes()[:-1])
-    for got, before in zip(features().batches(0), expected, strict=True):
+    expected, logits = [np.array(batch) for batch in first.batches(0)], first.logits.clone()
+    path = next(folder.features.glob(file))
+    whole = path.read_bytes()
+    path.unlink()  # the mapping of the first one stays as it is
+    path.write_bytes(whole[:-1] if damage == "cut" else whole[:9] + bytes([whole[9] ^ 1]) + whole[10:])
+    again = features(verify=True)
+    for got, before in zip(again.batches(0), expected, strict=True):
         np.testing.assert_array_equal(got, before)
-
-
-def test_damaged_logits_are_named(features, folder):
-    features()
-    (path,) = folder.features.glob("*.npy")
-    path.write_bytes(b"nothing")
-    with pytest.raises(RunError, match=rf"{path.name} is damaged .*: delete it"):
-        features()
+    assert torch.equal(again.logits, logits)
+    assert f"{path.name} is damaged: the int8 features of the validation split are computed again" in caplog.text
 
 
 def test_every_backbone_is_a_row_and_stands_in_the_way_of_the_front(open_evaluator):
