@@ -45,16 +45,22 @@ def sent(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 class Randomness:
-    """What one training draws from, kept apart, so that several can take turns on ``device``."""
+    """What one training draws from, kept apart from what others draw from, on the CPU and on ``device``.
+
+    It begins where torch's generators stand; within it as a context, they stand where they last stood within it.
+    """
 
     def __init__(self, device: torch.device) -> None:
-        self._device, self._state = device, random_state(device)
+        self._device = device
+        self._own = self._others = random_state(device)
 
     def __enter__(self) -> None:
-        set_random_state(self._state, self._device)
+        self._others = random_state(self._device)
+        set_random_state(self._own, self._device)
 
     def __exit__(self, *_: object) -> None:
-        self._state = random_state(self._device)
+        self._own = random_state(self._device)
+        set_random_state(self._others, self._device)
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
