@@ -13,7 +13,7 @@ from torch import nn
 
 from aebnas.backbones.settings import BackboneSettings
 from aebnas.branches.linked import Cascade
-from aebnas.branches.spec import NetworkSpec, Option
+from aebnas.branches.spec import NO_CASCADE, NetworkSpec, Option
 from aebnas.data.load import DATASETS
 from aebnas.data.settings import DataSettings
 from aebnas.data.splits import DataBundle
@@ -146,6 +146,32 @@ class Experiment(Settings):
         if key in ("regime.target", "regime.start") and all(getattr(regime, key[7:]) != value for regime in made):
             raise ValueError(f"search.genes.{key}: {value} is nothing that {', '.join(regimes)} can have")
 
+    @model_validator(mode="after")
+    def _useful_copies(self) -> Experiment:
+        """Refuse copies of features that would all be the same, or that nobody could read."""
+        if self.cache_copies == 1:
+            return self
+        regimes = [REGIMES[str(name)] for name in self.search.genes.get("regime.name", (self.regime.name,))]
+        cascades = self.search.genes.get("cascade", (self.cascade,))
+        if not self._augments:
+            raise ValueError("cache_copies above 1 needs images that differ: set data.augment, or cache_copies to 1")
+        if any(regime.kind == "in-order" for regime in regimes) or any(name != NO_CASCADE for name in cascades):
+            raise ValueError(
+                "cache_copies must be 1 where branches hear of those before them, in regime calex and in cascades"
+            )
+        if all(regime.kind == "whole" for regime in regimes):
+            raise ValueError(
+                "cache_copies must be 1 where no regime trains on features of a frozen backbone: disjoint does"
+            )
+        return self
+
+    @property
+    def _augments(self) -> bool:
+        """Whether training images are altered; for data that came from Python and is not here, they may be."""
+        if self.datasets is not None:
+            return self.datasets.train.augment is not None
+        return self.data.augment.on or self.data.name == CUSTOM
+
     @model_validator(mode="before")
     @classmethod
     def _own_objects(cls, values: Any) -> Any:
@@ -227,11 +253,13 @@ class Experiment(Settings):
         return self.choose({**own, **dict(spec.options)})
 
     def choose(self, options: Mapping[str, Option]) -> Experiment:
-        """Return a copy with ``options``, and with the regime's own target and start where it cannot have these."""
+        """Return a copy with ``options``, and without what the regime chosen cannot have: target, start, copies."""
         values = self._with({"search.genes": {}, **options})
         regime = parse_settings(RegimeSettings, values["regime"], source="the options", error=ExperimentError)
         if regime.name in REGIMES:
             values["regime"] = possible(regime).model_dump()
+            if REGIMES[regime.name].kind != "alone":
+                values["cache_copies"] = 1
         return parse_settings(Experiment, values, source="the options", error=ExperimentError)
 
     def to_yaml(self) -> str:

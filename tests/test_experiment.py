@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import yaml
 from torch import nn
 
+from aebnas.data.augment import Augment
+from aebnas.data.settings import AugmentSettings
+from aebnas.data.splits import TensorSplit
 from aebnas.errors import ExperimentError
 from aebnas.experiment import Experiment
 from aebnas.experiment_search import SAMPLERS
@@ -214,3 +219,48 @@ def test_settings_are_frozen():
 def test_every_sampler_that_is_offered_is_accepted():
     for sampler in SAMPLERS:
         assert Experiment().override({"search.sampler": sampler}).search.sampler == sampler
+
+
+AUGMENTED = "data: {augment: {flip: true, shift: 2}}\n"
+
+
+def test_features_of_augmented_images_may_be_kept_in_copies(tmp_path):
+    experiment = read(tmp_path, AUGMENTED + "cache_copies: 4")
+    assert (experiment.cache_copies, experiment.data.augment.flip, experiment.data.augment.shift) == (4, True, 2)
+    assert read(tmp_path, experiment.to_yaml()) == experiment
+    mixed = read(tmp_path, AUGMENTED + "cache_copies: 4\nsearch: {genes: {regime.name: [disjoint, joint]}}")
+    assert mixed.choose({"regime.name": "disjoint"}).cache_copies == 4
+    assert mixed.choose({"regime.name": "joint"}).cache_copies == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("cache_copies: 2", "cache_copies above 1 needs images that differ: set data.augment"),
+        (AUGMENTED + "cache_copies: 2\nregime: {name: calex}", "cache_copies must be 1 where branches hear of those"),
+        (AUGMENTED + "cache_copies: 2\ncascade: inputs", "cache_copies must be 1 where branches hear of those"),
+        (
+            AUGMENTED + "cache_copies: 2\nsearch: {genes: {cascade: [none, both]}}",
+            "cache_copies must be 1 where branches hear of those",
+        ),
+        (
+            AUGMENTED + "cache_copies: 2\nsearch: {genes: {regime.name: [disjoint, calex]}}",
+            "cache_copies must be 1 where branches hear of those",
+        ),
+        (AUGMENTED + "cache_copies: 2\nregime: {name: joint}", "cache_copies must be 1 where no regime trains on"),
+        ("data: {augment: {shift: -1}}", r"data\.augment\.shift"),
+        ("data: {augment: {rotate: 3}}", r"there is no key 'data\.augment\.rotate'"),
+    ],
+)
+def test_copies_that_nobody_could_use_are_refused(tmp_path, text, sentence):
+    with pytest.raises(ExperimentError, match=sentence):
+        read(tmp_path, text)
+
+
+def test_own_data_may_be_augmented(toy_data):
+    with pytest.raises(ValueError, match="cache_copies above 1 needs images that differ"):
+        Experiment(datasets=toy_data, cache_copies=2)
+    augment = Augment(AugmentSettings(flip=True), len(toy_data.train))
+    train = TensorSplit(toy_data.train.images, toy_data.train.labels, toy_data.preprocessing, augment)
+    mine = Experiment(datasets=dataclasses.replace(toy_data, train=train), cache_copies=2)
+    assert Experiment.model_validate(mine.model_dump()).cache_copies == 2  # as a run folder knows it, without the data

@@ -81,3 +81,14 @@ def test_reading_does_not_move_the_global_generator(split):
     torch.manual_seed(0)
     list(split.batches(4, seed=9))
     assert torch.equal(torch.rand(1), expected)
+
+
+def test_a_subset_of_tensors_copies_no_image():
+    split = tensor_split()
+    part = split.subset(torch.tensor([7, 2]))
+    part.subset(torch.tensor([1]))
+    split.images[2] = 0  # which all of them see
+    try:
+        assert torch.equal(part.raw()[1], torch.zeros(1, 2, 2, dtype=torch.uint8))
+    finally:
+        split.images[2] = torch.arange(8, 12, dtype=torch.uint8).reshape(1, 2, 2)
