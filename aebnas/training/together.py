@@ -32,6 +32,7 @@ class Pupil:
         randomness: What it alone draws from.
         seconds: Spent on it, with its share of what is done for all.
         stopped: Whether it is not to go on.
+        overwrites: Whether its layers may change their input in place, which others are to see as it was.
     """
 
     number: int
@@ -41,6 +42,7 @@ class Pupil:
     randomness: Randomness
     seconds: float = 0.0
     stopped: bool = False
+    overwrites: bool = True
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
@@ -49,6 +51,19 @@ class Pupil:
         with self.randomness:
             yield
         self.seconds += time.perf_counter() - start
+
+    def step(self, batch: ManyBatch) -> None:
+        """Take it one batch further."""
+        with self.turn():
+            features = self.own(batch)
+            before = features._version
+            self.fitting.step(Batch(batch.index, features, batch.labels))
+            self.overwrites = features._version != before
+
+    def own(self, batch: ManyBatch) -> Tensor:
+        """Return its features of ``batch``, as a copy where it may change them."""
+        features = batch.features[self.point]
+        return features.clone() if self.overwrites else features
 
 
 @dataclass
@@ -79,8 +94,7 @@ class SideBySide:
                 pupil.fitting.begin_epoch()
             for batch in self._batches("train", pupils, self.batch_size, self.seed + pupils[0].fitting.epoch):
                 for pupil in pupils:
-                    with pupil.turn():
-                        pupil.fitting.step(Batch(batch.index, batch.features[pupil.point], batch.labels))
+                    pupil.step(batch)
                     self.stage.advance(len(batch.labels))
             for pupil in pupils:
                 pupil.fitting.settle()
@@ -96,7 +110,7 @@ class SideBySide:
                 with pupil.turn():
                     done.append(pupil.fitting.result())
             said = [
-                [pupil.branch(batch.features[pupil.point]).float() for pupil in pupils]
+                [pupil.branch(pupil.own(batch)).float() for pupil in pupils]
                 for batch in self._batches("validation", pupils, EVALUATION_BATCH)
             ]
             logits = [torch.cat(parts).cpu() for parts in zip(*said, strict=True)]
@@ -107,7 +121,7 @@ class SideBySide:
         scores = [Score() for _ in pupils]
         for batch in self._batches("validation", pupils, EVALUATION_BATCH):
             for pupil, score in zip(pupils, scores, strict=True):
-                score.add([pupil.branch(batch.features[pupil.point])], batch.labels)
+                score.add([pupil.branch(pupil.own(batch))], batch.labels)
         return [score.accuracies() for score in scores]
 
     def _batches(

@@ -19,6 +19,13 @@ CPU = torch.device("cpu")
 TRAINING = FitSettings(epochs=4, batch_size=32, lr=0.03)
 
 
+class Negate(nn.Module):
+    """Changes its input in place."""
+
+    def forward(self, x):
+        return x.neg_()
+
+
 @pytest.fixture
 def three(prepared, monkeypatch):
     """Two branches at the first attach point, one of which draws random numbers while it trains, and one behind."""
@@ -79,6 +86,14 @@ def test_every_branch_is_the_one_that_was_trained_alone(three, teach, budget, ta
         same(trained, teach(spec, **options))
         assert trained.paused is None
         assert trained.train_logits is None
+
+
+def test_a_branch_that_overwrites_its_features_does_not_harm_those_beside_it(three, teach, monkeypatch):
+    monkeypatch.setitem(LAYERS._entries, "negate", lambda shape: Negate())
+    greedy = BranchSpec(three[0].attach, (PartSpec("negate"),))
+    together = teach([BranchJob(spec) for spec in (greedy, three[0], greedy, three[2])])
+    for spec, trained in zip((greedy, three[0], greedy, three[2]), together, strict=True):
+        same(trained, teach(spec))
 
 
 def test_kept_features_may_be_shared_as_well(three, teach, monkeypatch):
