@@ -113,22 +113,28 @@ class Quiet:
         _enter(doors)
 
     @contextlib.contextmanager
+    def resting(self) -> Iterator[None]:
+        """Wait for something during the block, in the middle of work: others may measure meanwhile."""
+        doors = self._held()
+        if doors is None:
+            yield
+            return
+        fcntl.flock(doors.room, fcntl.LOCK_UN)
+        self._own.doors = None
+        try:
+            yield
+        finally:
+            _enter(doors)
+            self._own.doors = doors
+
+    @contextlib.contextmanager
     def measuring(self) -> Iterator[None]:
         """Measure for the length of the block, which begins when all others have paused."""
-        held = self._held()
-        if held is not None:
-            fcntl.flock(held.room, fcntl.LOCK_UN)
-            self._own.doors = None
-        try:
-            with contextlib.ExitStack() as stack:
-                doors = self._opened(stack)
-                if doors is not None and not self._alone(doors):
-                    self._say("other work on this machine did not pause: what is measured now may be noisy")
-                yield
-        finally:
-            if held is not None:
-                _enter(held)
-                self._own.doors = held
+        with self.resting(), contextlib.ExitStack() as stack:
+            doors = self._opened(stack)
+            if doors is not None and not self._alone(doors):
+                self._say("other work on this machine did not pause: what is measured now may be noisy")
+            yield
 
     def _alone(self, doors: _Doors) -> bool:
         end = time.monotonic() + self._patience_s

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -41,16 +42,26 @@ class Prepared:
     initial: Mapping[str, Tensor] | None
 
 
-def prepare(experiment: Experiment, folder: RunFolder, *, device: torch.device, progress: Progress) -> Prepared:
+def prepare(
+    experiment: Experiment, folder: RunFolder, *, device: torch.device, progress: Progress, as_kept: bool = False
+) -> Prepared:
     """Load the data, build the backbone, train it if it has no weights, and cut it.
 
     The trained backbone is kept in the run folder and found there again.
+
+    Args:
+        as_kept: Take the weights in the run folder, wherever they come from: another process made or checked them.
 
     Raises:
         InputError: data or backbone are missing or wrong; the message says which key and what to do.
         TrainingError: the backbone's training failed.
     """
     data = _data(experiment)
+    if as_kept and experiment.backbone.checkpoint is not None:
+        # That file may be on another machine.
+        experiment = experiment.model_copy(
+            update={"backbone": experiment.backbone.model_copy(update={"checkpoint": None})}
+        )
     model = _model(experiment, data)
     cut = cut_backbone(
         model,
@@ -59,7 +70,8 @@ def prepare(experiment: Experiment, folder: RunFolder, *, device: torch.device, 
         modules=experiment.attach.modules,
         leaves=experiment.backbone.leaves,
     )
-    initial = _give_weights(model, experiment, data, folder, device, progress)
+    given = partial(_give_weights, experiment=experiment, data=data, device=device, progress=progress)
+    initial = (_take_kept if as_kept else given)(model, folder)
     cut.eval().requires_grad_(False)
     return Prepared(experiment, data, cut, digest(data.fingerprint, state_fingerprint(model)), initial)
 
@@ -82,11 +94,18 @@ def _model(experiment: Experiment, data: DataBundle) -> nn.Module:
     return build_backbone(experiment.backbone, num_classes=data.num_classes, input_shape=data.input_shape)
 
 
+def _take_kept(model: nn.Module, folder: RunFolder) -> Mapping[str, Tensor] | None:
+    record = WeightStore(folder.path).get("backbone")
+    load_state(model, record["state"], folder.backbone_file)
+    initial: Mapping[str, Tensor] | None = record.get("initial")
+    return initial
+
+
 def _give_weights(
     model: nn.Module,
+    folder: RunFolder,
     experiment: Experiment,
     data: DataBundle,
-    folder: RunFolder,
     device: torch.device,
     progress: Progress,
 ) -> Mapping[str, Tensor] | None:
@@ -116,7 +135,15 @@ def _give_weights(
     if training is not None and needs_training:
         initial = state_of(model)
         try:
-            result = train_backbone(model, data, training, seed=experiment.seed, device=device, progress=progress)
+            result = train_backbone(
+                model,
+                data,
+                training,
+                seed=experiment.seed,
+                device=device,
+                progress=progress,
+                mixed=experiment.mixed_precision,
+            )
         except TrainingError as error:
             raise TrainingError(f"backbone_training failed: {error}") from error
         progress.say(f"backbone trained: {100 * result.best[0]:.2f} % on validation")

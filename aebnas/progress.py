@@ -7,11 +7,21 @@ import logging
 import time
 from collections.abc import Iterator
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as RichBars
 
 logger = logging.getLogger(__name__)
+_PLAIN = "plain"
 
 
 class Stage:
@@ -22,6 +32,9 @@ class Stage:
 
     def note(self, text: str) -> None:
         """Show ``text`` behind the bar."""
+
+    def doing(self, who: str, text: str | None) -> None:
+        """Show in a line of its own what one of several workers is doing; None: it does nothing any more."""
 
 
 class Progress:
@@ -40,12 +53,34 @@ class Progress:
 class _BarStage(Stage):
     def __init__(self, bars: RichBars, task: TaskID) -> None:
         self._bars, self._task = bars, task
+        self._workers: dict[str, TaskID] = {}
 
     def advance(self, steps: int = 1) -> None:
         self._bars.advance(self._task, steps)
 
     def note(self, text: str) -> None:
         self._bars.update(self._task, note=text)
+
+    def doing(self, who: str, text: str | None) -> None:
+        if text is None:
+            task = self._workers.pop(who, None)
+            if task is not None:
+                self._bars.remove_task(task)
+        elif who in self._workers:
+            self._bars.update(self._workers[who], description=f"  {who}: {text}")
+        else:
+            self._workers[who] = self._bars.add_task(f"  {who}: {text}", total=None, note="", **{_PLAIN: True})
+
+
+class _Only(ProgressColumn):
+    """A column that lines of workers, which have no bar, leave empty."""
+
+    def __init__(self, inner: ProgressColumn) -> None:
+        super().__init__()
+        self._inner = inner
+
+    def render(self, task: Task) -> RenderableType:
+        return "" if task.fields.get(_PLAIN) else self._inner(task)
 
 
 class _LineStage(Stage):
@@ -83,11 +118,11 @@ class ConsoleProgress(Progress):
             return
         columns = (
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            _Only(BarColumn(bar_width=24)),
+            _Only(MofNCompleteColumn()),
+            _Only(TimeElapsedColumn()),
+            _Only(TextColumn("left")),
+            _Only(TimeRemainingColumn()),
             TextColumn("{task.fields[note]}"),
         )
         with RichBars(*columns, console=self.console, transient=True) as bars:

@@ -40,6 +40,8 @@ FREE_KEYS = (
 # A comparison is no part of a search.
 FREE_TOP = ("compare", "accelerator", "mixed_precision", "cache_gib", "cache_dtype", "name", "space", "device")
 LOCK_FILES = ("run.lock", "run.pid")
+# What a search makes before it has done anything that is worth keeping.
+_BEGINNINGS = ("study.db", "study.db-wal", "study.db-shm", "asking.lock", "workers")
 
 
 class RunFolder:
@@ -78,27 +80,33 @@ class RunFolder:
         Raises:
             RunError: the folder belongs to another experiment; the message names the first key that differs.
         """
-        now = _comparable(experiment, space, profile)
         if self.experiment_file.exists():
-            difference = first_difference(_comparable(self.experiment(), self.space(), self.profile()), now)
-            if difference is not None:
-                raise RunError(
-                    f"{self.path} holds a run whose {difference[0]} differs: choose another folder with --run-dir, "
-                    "or delete this one"
-                )
+            self.check_same(experiment, space, profile)
         elif self.path.exists() and any(map(_is_foreign, self.path.iterdir())):
             raise RunError(f"{self.path} is not empty and holds no run: choose another folder with --run-dir")
         else:
             self._new = True
             # Never written again: its choices stand in the order in which a study knows them.
             write_text(self.space_file, yaml.safe_dump(space.model_dump(mode="json"), sort_keys=False))
-        # What a killed process was writing, which can be gigabytes of features; the lock says that nobody still does.
-        for name in ("features", "branches", "networks", "deployed", "evaluations", "latency"):
-            for path in (self.path / name).glob(".*.tmp"):
-                path.unlink(missing_ok=True)
         write_text(self.profile_file, yaml.safe_dump(profile.model_dump(mode="json"), sort_keys=False))
         # Last, so that its presence vouches for the other two.
         write_text(self.experiment_file, experiment.to_yaml())
+
+    def check_same(self, experiment: Experiment, space: SpaceDefinition, profile: HardwareProfile) -> None:
+        """Raise RunError where this folder holds a run of another experiment; the message names the first such key."""
+        now = comparable(experiment, space, profile)
+        difference = first_difference(comparable(self.experiment(), self.space(), self.profile()), now)
+        if difference is not None:
+            raise RunError(
+                f"{self.path} holds a run whose {difference[0]} differs: choose another folder with --run-dir, "
+                "or delete this one"
+            )
+
+    def sweep(self) -> None:
+        """Delete what killed processes were writing, which can be gigabytes; for when nobody else is at work here."""
+        for name in ("features", "branches", "networks", "deployed", "evaluations", "latency"):
+            for path in (self.path / name).glob(".*.tmp"):
+                path.unlink(missing_ok=True)
 
     def experiment(self) -> Experiment:
         """Return the experiment of this run.
@@ -150,6 +158,14 @@ class RunFolder:
             with contextlib.suppress(OSError):  # not empty
                 self.path.rmdir()
 
+    def is_led(self) -> bool:
+        """Tell whether a process searches here now."""
+        try:
+            with filelock.FileLock(self.path / LOCK_FILES[0], timeout=0):
+                return False
+        except filelock.Timeout:
+            return True
+
     @contextlib.contextmanager
     def turn_to_ask(self) -> Iterator[None]:
         """Let one process of this folder at a time ask for its next trial, so that not more are begun than wanted."""
@@ -160,6 +176,8 @@ class RunFolder:
         if self._new and not any(map(_is_work, self.path.iterdir())):
             for path in (self.experiment_file, self.space_file, self.profile_file):
                 path.unlink(missing_ok=True)
+            for name in _BEGINNINGS[:-1]:
+                (self.path / name).unlink(missing_ok=True)
         owner.unlink(missing_ok=True)
         if not self.experiment_file.exists():
             (self.path / LOCK_FILES[0]).unlink(missing_ok=True)
@@ -175,15 +193,15 @@ class RunFolder:
 
 def _is_foreign(path: Path) -> bool:
     """Tell whether a file is none of those that a search may leave before its experiment file is there."""
-    early = (*LOCK_FILES, "space.yaml", "device.yaml")
+    early = (*LOCK_FILES, "space.yaml", "device.yaml", "workers")
     return path.name not in early and not (path.name.startswith(".") and path.name.endswith(".tmp"))
 
 
 def _is_work(path: Path) -> bool:
-    return _is_foreign(path) and path.name != "experiment.yaml"
+    return _is_foreign(path) and path.name not in ("experiment.yaml", *_BEGINNINGS)
 
 
-def _comparable(experiment: Experiment, space: SpaceDefinition, profile: HardwareProfile) -> dict[str, Any]:
+def comparable(experiment: Experiment, space: SpaceDefinition, profile: HardwareProfile) -> dict[str, Any]:
     """Return all that a run's results depend on; of the profile what latencies do, for limits may change."""
     values: dict[str, Any] = experiment.model_dump(mode="json")
     for key in FREE_TOP:

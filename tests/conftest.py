@@ -104,7 +104,7 @@ def toy_experiment(toy_files: Path) -> Callable[..., Experiment]:
         "attach": {"points": 2},
         "space": str(toy_files / "space.yaml"),
         "regime": {"training": {"epochs": 3, "batch_size": 32, "lr": 0.05}, "final_epochs": 4},
-        "search": {"trials": 4, "finalists": 2, "population": 4, "objectives": ["accuracy", "macs"]},
+        "search": {"trials": 4, "finalists": 2, "population": 4, "objectives": ["accuracy", "macs"], "starts": False},
         "device": str(toy_files / "device.yaml"),
         "accelerator": "cpu",
     }

@@ -213,7 +213,9 @@ def test_files_that_a_killed_process_left_half_written_are_taken_away(folder, st
     folder.features.mkdir()
     for name in (".a.f16.x1y2.tmp", "a.f16"):
         (folder.features / name).write_bytes(b"features")
-    start(folder, Experiment())
+    start(folder, Experiment())  # others may be at work here
+    assert len(list(folder.features.iterdir())) == 2
+    folder.sweep()
     assert [path.name for path in folder.features.iterdir()] == ["a.f16"]
 
 

@@ -81,8 +81,7 @@ class CostModel:
             BranchError: a branch does not fit. MeasurementError: a block could not be measured.
             BackboneError: a block cannot be written, or not in this precision.
         """
-        with self._measuring:
-            self._measure_branches([(specs, cascade)])
+        self._obtain(specs, cascade)
         return self._compose(specs, self.overhead, cascade)
 
     def static_figures(self) -> dict[str, Figures]:
@@ -97,8 +96,7 @@ class CostModel:
         Raises:
             What :meth:`network` raises.
         """
-        with self._measuring:
-            self._measure_branches([(specs, cascade)])
+        self._obtain(specs, cascade)
         return {name: self._branches[name].figures for name, *_ in self._wanted(specs, cascade)}
 
     def lacks(self, specs: Sequence[BranchSpec], cascade: Cascade = "none") -> bool:
@@ -180,6 +178,10 @@ class CostModel:
             {a: self._part(sum(macs[a + 1 :]), figures[f"end {a}"]) for a in range(-1, self._last)},
             self._part(sum(macs), figures["backbone"]),
         )
+
+    def _obtain(self, specs: Sequence[BranchSpec], cascade: Cascade) -> None:
+        with self._measuring:
+            self._measure_branches([(specs, cascade)])
 
     def _measure_branches(self, networks: Sequence[tuple[Sequence[BranchSpec], Cascade]]) -> None:
         """Measure every branch of ``networks``, and the static network that ends in it where it can stand alone."""

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from optuna.trial import FrozenTrial, TrialState
 
-from aebnas.errors import RunError
 from aebnas.report.style import BLUE, SMALL, TEXT, TITLE, VERMILION, new_figure, say_instead, tidy
 from aebnas.run import Run
-from aebnas.searching.study import HYPERVOLUME, open_study
+from aebnas.searching.study import HYPERVOLUME
+from aebnas.searching.study import read_trials as read_trials_of
 
 
 def read_trials(run: Run) -> list[FrozenTrial]:
@@ -21,12 +21,7 @@ def read_trials(run: Run) -> list[FrozenTrial]:
     Raises:
         RunError: the study is missing or damaged.
     """
-    if not run.folder.study_file.exists():
-        raise RunError(
-            f"{run.folder.study_file} is missing: run the same search again; finished evaluations are not made again"
-        )
-    with open_study(run.folder, run.experiment.search, run.experiment.seed) as study:
-        return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
+    return read_trials_of(run.folder, run.experiment)
 
 
 def hypervolume_figure(trials: Sequence[FrozenTrial]) -> Figure:

@@ -99,27 +99,32 @@ def cost_models(
         whole = Block(tuple(segments), prepared.backbone.input_shape)
         target.use_yardstick(block_bytes(exporter(Decider(build_confidence(experiment.confidence)))(whole)))
     models: dict[Kind, CostModel] = {}
-    for name in genome.network.confidences:
-        decider = Decider(build_confidence(name))
-        for precision in dict.fromkeys([FP32, *genome.network.precisions]):
-            export = exporter(decider)
-            if precision != FP32:
-                export = timed_exporter(deployed_backbone(prepared, precision, folder), list(segments), decider)
-            timer = DeviceTimer(
-                target,
-                prepared.data.input_shape,
-                export,
-                confidence=decider.measure,
-                images=images,
-                progress=progress,
-            )
-            path = folder.latency / f"overhead-{precision}-{name}.json"
-            known = _read_overhead(path)
-            model = CostModel(prepared.backbone, timer, known_networks, known)
-            if known is None and target is not None:
-                write_json(path, asdict(model.overhead))
-            models[Kind(precision, name)] = model
+    for kind in kinds_of(genome):
+        decider = Decider(build_confidence(kind.confidence))
+        export = exporter(decider)
+        if kind.precision != FP32:
+            export = timed_exporter(deployed_backbone(prepared, kind.precision, folder), list(segments), decider)
+        timer = DeviceTimer(
+            target,
+            prepared.data.input_shape,
+            export,
+            confidence=decider.measure,
+            images=images,
+            progress=progress,
+        )
+        path = folder.latency / f"overhead-{kind.precision}-{kind.confidence}.json"
+        known = _read_overhead(path)
+        model = CostModel(prepared.backbone, timer, known_networks, known)
+        if known is None and target is not None:
+            write_json(path, asdict(model.overhead))
+        models[kind] = model
     return models
+
+
+def kinds_of(genome: Genome) -> list[Kind]:
+    """Return what networks may be of that decides their costs; fp32 is always among the precisions."""
+    precisions = dict.fromkeys([FP32, *genome.network.precisions])
+    return [Kind(precision, name) for name in genome.network.confidences for precision in precisions]
 
 
 def calibration_networks(genome: Genome) -> list[tuple[BranchSpec, ...]]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from aebnas.branches.spec import NetworkSpec
@@ -15,8 +16,10 @@ from aebnas.searching.choice import CostLimits, choose_point, objective_values
 from aebnas.searching.evaluation import Evaluation, StaticPoint
 from aebnas.searching.evaluator import Evaluator
 from aebnas.searching.frontier import Reference
+from aebnas.searching.meeting import Meeting
 from aebnas.searching.study import FAILURE, HYPERVOLUME, SPEC, finished, running, sample
 from aebnas.searching.workplace import Pausing, Workplace
+from aebnas.sharing.lost import mark
 
 logger = logging.getLogger(__name__)
 # Where all trials that are left are running elsewhere, they are looked at so often.
@@ -122,6 +125,7 @@ def run_trials(
     study: optuna.Study,
     place: Workplace,
     *,
+    met: Meeting | None = None,
     archive: Archive | None = None,
     clock: Callable[[], float] = time.monotonic,
     goes_on: Callable[[], bool] = lambda: True,
@@ -133,6 +137,7 @@ def run_trials(
     trial that was running; the next call runs it again.
 
     Args:
+        met: Other processes that may run trials too; None: there are none.
         archive: What was found before, taken further; by default all that the study holds.
         clock: Seconds that the timeout is counted in.
         goes_on: Asked before each trial.
@@ -141,8 +146,10 @@ def run_trials(
     found = archive if archive is not None else Archive.of(place)
     settings, start = place.experiment.search, clock()
     while goes_on() and (settings.timeout is None or clock() - start < settings.timeout):
-        found.sync(study.get_trials(deepcopy=False), place.evaluator)
-        trial = _next(study, place)
+        if met is not None:
+            met.returns.give_back(study)
+            found.sync(study.get_trials(deepcopy=False), place.evaluator)
+        trial = _next(study, place, met)
         if trial is None:
             if finished(study) >= settings.trials:
                 break
@@ -154,12 +161,18 @@ def run_trials(
     return found
 
 
-def _next(study: optuna.Study, place: Workplace) -> Trial | None:
-    """Return a new trial; None if with those that are running there are enough."""
+def _next(study: optuna.Study, place: Workplace, met: Meeting | None) -> Trial | None:
+    """Return a new trial; None if with those that are running there are enough.
+
+    Only processes of one folder take turns: those of several may begin a few trials more than are wanted.
+    """
     with place.folder.turn_to_ask():
         if finished(study) + len(running(study)) >= place.experiment.search.trials:
             return None
-        return study.ask()
+        trial = study.ask()
+        if met is not None:
+            mark(trial, met.presence)
+        return trial
 
 
 def _run(trial: Trial, study: optuna.Study, place: Workplace, archive: Archive) -> None:
@@ -167,18 +180,29 @@ def _run(trial: Trial, study: optuna.Study, place: Workplace, archive: Archive) 
     spec = place.genome.decode(genes)
     evaluation = archive.evaluations.get(spec.key) or _evaluated(spec, place)
     archive.add(evaluation)
+    try:
+        _tell(trial, study, evaluation, trade_off, place, archive)
+    except UpdateFinishedTrialError:
+        # Its evaluation is kept all the same.
+        logger.warning("trial %d was given to another worker, for this one was not heard of for a while", trial.number)
+
+
+def _tell(
+    trial: Trial, study: optuna.Study, evaluation: Evaluation, trade_off: float, place: Workplace, archive: Archive
+) -> None:
     trial.set_user_attr(HYPERVOLUME, archive.hypervolume())
+    spec = evaluation.spec.to_json()
     if evaluation.failure is not None:
         trial.set_user_attr(FAILURE, evaluation.failure)
         logger.warning("candidate %s failed: %s", evaluation.id, evaluation.failure)
-        trial.set_user_attr(SPEC, spec.to_json())
+        trial.set_user_attr(SPEC, spec)
         study.tell(trial, state=TrialState.FAIL)
         return
     settings, limits = place.experiment.search, place.limits
     point = choose_point(evaluation, archive.backbone, settings, limits, trade_off)
     for name, violation in zip(limits.limits, limits.violations(evaluation, point), strict=True):
         trial.set_constraint(name, violation)
-    trial.set_user_attr(SPEC, spec.to_json())
+    trial.set_user_attr(SPEC, spec)
     study.tell(trial, objective_values(evaluation, point, settings))
 
 

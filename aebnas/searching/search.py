@@ -16,11 +16,10 @@ from aebnas.branches.spec import FP32
 from aebnas.devices.device import Device
 from aebnas.devices.profile import HardwareProfile, load_profile
 from aebnas.devices.store import LatencyStore, user_folder
-from aebnas.errors import RunFailed
+from aebnas.errors import RunError, RunFailed
 from aebnas.experiment import Experiment
 from aebnas.files import write_json
-from aebnas.locks import Quiet
-from aebnas.prepare import Prepared
+from aebnas.locks import Busy, Quiet
 from aebnas.progress import Progress
 from aebnas.run import Run, cost_column
 from aebnas.run_folder import RunFolder
@@ -36,14 +35,18 @@ from aebnas.searching.costing import (
     story,
 )
 from aebnas.searching.diagnosed import with_diagnostics
-from aebnas.searching.evaluator import Evaluator
 from aebnas.searching.feasible import hopeless
 from aebnas.searching.finalists import choose_finalists, eligible_rows, finalist_rows, retrain
-from aebnas.searching.loop import Archive, run_trials
+from aebnas.searching.joining import join
+from aebnas.searching.loop import Archive
+from aebnas.searching.meeting import Meeting, meet
 from aebnas.searching.rows import Row, front_rows, network_key, with_interval
+from aebnas.searching.sampler import make_sampler
+from aebnas.searching.starts import starting_genes
 from aebnas.searching.statics import backbone_rows, retrain_truncated, truncated_rows
-from aebnas.searching.study import begin, finished, open_study
+from aebnas.searching.study import Address, finished, queue, without_password
 from aebnas.searching.verify import verify
+from aebnas.searching.watch import Leader, by_worker
 from aebnas.searching.workplace import Workplace, quiet_here
 from aebnas.spaces.definition import load_space
 from aebnas.training.accelerator import pick_accelerator
@@ -57,6 +60,8 @@ def search(
 ) -> Run:
     """Search, verify the finalists, and return the run; the same call goes on with an interrupted run.
 
+    Where another process searches in the same folder already, this one helps it, and returns its run.
+
     Args:
         experiment: An :class:`Experiment`, the path of an experiment file, or None for the embedded digits default.
         run_dir: Where everything is kept; ``runs/NAME`` by default.
@@ -68,17 +73,55 @@ def search(
     """
     chosen = _experiment(experiment)
     folder = RunFolder(Path(run_dir) if run_dir is not None else Path("runs") / chosen.name)
+    chosen, address = _addressed(chosen, folder)
     # Everything that can be wrong with the input is looked at before anything is written or takes long.
     profile, space = load_profile(chosen.device), load_space(chosen.space)
     limits, accelerator = limits_of(chosen, profile), pick_accelerator(chosen.accelerator)
     check_cascade(chosen, profile)
-    shown = progress or Progress()
-    quiet = quiet_here()
-    with _reached(profile, folder, shown, quiet) as target, folder.lock():
-        check_sensor(chosen, limits, target)
-        folder.start(chosen, space, profile)
-        _Search(chosen, folder, limits, accelerator, target, shown, quiet).run()
+    shown, quiet = progress or Progress(), quiet_here()
+    while True:
+        try:
+            with folder.lock(), _reached(profile, folder, shown, quiet) as target:
+                check_sensor(chosen, limits, target)
+                folder.start(chosen, space, profile)
+                with meet(folder, address, shown.say, first=True) as met:
+                    _take_the_lead(met, chosen)
+                    _Search(chosen, met, limits, accelerator, target, shown, quiet).run()
+            break
+        except Busy as busy:
+            if join(folder, chosen, address, busy, shown):
+                break
     return Run(folder.path, experiment=chosen)
+
+
+def _addressed(experiment: Experiment, folder: RunFolder) -> tuple[Experiment, Address]:
+    """Return the experiment as it may be kept on a disk, without a password, and the address with it."""
+    settings = experiment.search
+    if settings.storage is None:
+        return experiment, Address.of(folder, experiment)
+    kept = experiment.override({"search.storage": without_password(settings.storage)})
+    return kept, Address.of(folder, kept, settings.storage)
+
+
+def _take_the_lead(met: Meeting, experiment: Experiment) -> None:
+    """Lead the search that meets there.
+
+    Raises:
+        RunError: it is another search, or another process leads it.
+    """
+    folder, study = met.folder, met.address.study
+    before = met.invitation()
+    key = None if before is None else before.difference(experiment, folder.space(), folder.profile())
+    if key is not None:
+        raise RunError(f"the study {study} is of a search whose {key} differs: choose another name with --study")
+    if not met.lead():
+        raise RunError(
+            f"the search {study} is led by {met.leader()} already: help it with `aebnas worker`, or choose another "
+            "name with --study"
+        )
+    if met.alone_here():
+        folder.sweep()
+    met.fetch_backbone()
 
 
 @contextlib.contextmanager
@@ -102,7 +145,7 @@ def _experiment(experiment: Experiment | Path | str | None) -> Experiment:
 @dataclass
 class _Search:
     experiment: Experiment
-    folder: RunFolder
+    met: Meeting
     limits: CostLimits
     accelerator: torch.device
     target: Device | None
@@ -111,25 +154,26 @@ class _Search:
 
     def run(self) -> None:
         start = time.perf_counter()
-        experiment, folder, progress = self.experiment, self.folder, self.progress
+        experiment, folder, met = self.experiment, self.met.folder, self.met
         place = Workplace.open(
             experiment,
             folder,
             limits=self.limits,
             accelerator=self.accelerator,
             target=self.target,
-            progress=progress,
+            progress=self.progress,
             quiet=self.quiet,
         )
-        evaluator, models = place.evaluator, place.costs
+        models = place.costs
         self._say(models)
         prepared_s = time.perf_counter() - start
         settings = experiment.search
-        with open_study(folder, settings, experiment.seed) as study:
-            archive = self._searched(study, place)
-            trials = finished(study)
+        study = self._study(place)
+        leader = Leader(place, met, study, self.progress)
+        archive, trials = leader.run(), finished(study)
         searched_s = time.perf_counter() - start - prepared_s
-        rows = self._verified(archive, evaluator, place.prepared)
+        with self.quiet.working():
+            rows = self._verified(archive, place)
         data = place.prepared.data
         summary: dict[str, Any] = {
             "trials": trials,
@@ -146,6 +190,7 @@ class _Search:
             "cost": archive.cost,
             "missed_macs": by_precision(models, experiment.confidence)[FP32].missed_macs,
             "latency": latency_summary(models, self.target),
+            "workers": by_worker(study),
             "seconds": {
                 "data and backbone": prepared_s,
                 "trials": searched_s,
@@ -154,19 +199,16 @@ class _Search:
         }
         write_json(folder.summary_file, summary)
         Run.write_front(folder, rows)
+        leader.close()
 
-    def _searched(self, study: optuna.Study, place: Workplace) -> Archive:
-        settings, archive = self.experiment.search, Archive.of(place)
-        begin(study, place.genome)
-        archive.sync(study.get_trials(deepcopy=False), place.evaluator, make=True)
-        label = "trials" if settings.timeout is None else f"trials (at most {settings.timeout:.0f} s)"
-        with self.progress.stage(label, settings.trials, finished(study)) as stage:
-
-            def done(found: Archive) -> None:
-                stage.note(f"hypervolume {found.hypervolume():.3f}, {found.best_note()}")
-                stage.advance()
-
-            return run_trials(study, place, archive=archive, done=done).in_order()
+    def _study(self, place: Workplace) -> optuna.Study:
+        settings, seed = self.experiment.search, self.experiment.seed
+        study = self.met.study(settings)
+        # It moves on with the number of trials, so that a search that goes on does not repeat itself.
+        begun = len(study.get_trials(deepcopy=False))
+        study.sampler = make_sampler(settings, seed + begun, place.genome)
+        queue(study, starting_genes(place.genome, self.experiment, place.folder.space()))
+        return study
 
     def _say(self, models: CostModels) -> None:
         missed = by_precision(models, self.experiment.confidence)[FP32].missed_macs
@@ -178,14 +220,14 @@ class _Search:
         for line in story(models, self.target):
             self.progress.say(line)
 
-    def _verified(self, archive: Archive, evaluator: Evaluator, prepared: Prepared) -> list[Row]:
-        settings = self.experiment.search
+    def _verified(self, archive: Archive, place: Workplace) -> list[Row]:
+        settings, evaluator, progress = self.experiment.search, place.evaluator, place.progress
         eligible = eligible_rows(archive, self.experiment)
         reason = None if eligible else hopeless(archive)
         if reason is not None:
             raise RunFailed(reason)
         chosen = [eligible[i] for i in choose_finalists(eligible, archive, self.experiment)]
-        finals = [final for final in retrain(chosen, evaluator, self.progress) if final.failure is None]
+        finals = [final for final in retrain(chosen, evaluator, progress) if final.failure is None]
         if chosen and not finals:
             raise RunFailed("no finalist is left: all failed when they were retrained; search longer")
         retrained = {final.spec.key for final in finals}
@@ -193,18 +235,18 @@ class _Search:
         for final in finals:
             # Retrained in full, a network's search result is superseded.
             archive.replace(final)
-        retrain_truncated(archive, evaluator, self.progress)
+        retrain_truncated(archive, evaluator, progress)
         front = front_rows(archive, archive.limits, settings.cost_objectives)
         finalists = finalist_rows(chosen, finals, archive, self.experiment)
         statics = [*backbone_rows(archive), *truncated_rows(archive)]
         verified = verify(
             [*finalists, *statics],
-            prepared,
-            self.folder,
+            place.prepared,
+            place.folder,
             accelerator=self.accelerator,
             limits=self.limits,
             target=self.target,
-            progress=self.progress,
+            progress=progress,
         )
         if not any(row["finalist"] for row in verified):
             # A result too, and an honest one: what leaves early is no better than what is simply cut off.

@@ -1,100 +1,125 @@
-"""The Optuna study of a run: created once, gone on with after any interruption."""
+"""The Optuna study of a run: where it is, its trials, and how they begin and end."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import sqlite3
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import optuna
 import sqlalchemy
 from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
-from aebnas.errors import RunError, RunFailed
+from aebnas.errors import RunError
+from aebnas.experiment import Experiment
 from aebnas.experiment_search import SearchSettings
 from aebnas.run_folder import RunFolder
 from aebnas.searching.choice import TRADE_OFF
-from aebnas.spaces.genome import Genome, starting_points
+from aebnas.sharing.storage import open_storage
+from aebnas.sharing.storage_errors import storage_errors
+from aebnas.sharing.storage_url import database_of, scheme_of, study_name
+from aebnas.spaces.genome import Genome
 
-logger = logging.getLogger(__name__)
-STUDY = "aebnas"
 HYPERVOLUME, SPEC, FAILURE = "hypervolume", "spec", "failure"
 # Trade-offs of the first trials: one in the middle for each known shape.
 _START_TRADE_OFF = 0.5
+# Gives the URL of a storage again where a run folder keeps it without its password.
+STORAGE_VARIABLE = "AEBNAS_STORAGE"
+_SECRETS = ("password", "passwd", "sslpassword")
 
 
-def make_sampler(settings: SearchSettings, seed: int) -> BaseSampler:
-    """Return the sampler that the settings name; all but random take a trial's constraints into account."""
-    if settings.sampler == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    if settings.sampler == "tpe":
-        return optuna.samplers.TPESampler(seed=seed, multivariate=True)
-    if settings.sampler == "gp":
-        return optuna.samplers.GPSampler(seed=seed)
-    kind = optuna.samplers.NSGAIISampler if settings.sampler == "nsga2" else optuna.samplers.NSGAIIISampler
-    return kind(population_size=settings.population, seed=seed)
+@dataclass(frozen=True)
+class Address:
+    """Where the processes of one search meet.
+
+    Args:
+        url: Of the storage, with its password if it has one.
+        study: Its name there.
+        artifacts: Where files are shared that are not on a common disk; None: there is a common disk.
+    """
+
+    url: str
+    study: str
+    artifacts: str | None = None
+
+    @classmethod
+    def of(cls, folder: RunFolder, experiment: Experiment, url: str | None = None) -> Address:
+        """Return the address of the search in ``folder``.
+
+        Args:
+            url: That of ``search.storage`` with its password; by default, ``AEBNAS_STORAGE`` if it is the same.
+        """
+        settings = experiment.search
+        given = url or with_password(settings.storage)
+        name = study_name(settings.storage, settings.study, experiment.name)
+        return cls(given or f"sqlite:///{folder.study_file.resolve()}", name, settings.artifacts)
 
 
-@contextlib.contextmanager
-def open_study(folder: RunFolder, settings: SearchSettings, seed: int) -> Iterator[optuna.Study]:
-    """Open the study of a run, with every database error told as one that names the file.
-
-    The sampler's seed moves on with the number of trials, so that a search that goes on does not repeat itself.
+def without_password(url: str) -> str:
+    """Return the URL of a storage as it may be kept on a disk: no password, and a file by its absolute path.
 
     Raises:
-        RunError: the database is damaged or cannot be written. RunFailed: the disk is full.
+        InputError: it is no URL of a storage.
     """
+    if scheme_of(url) == "grpc":
+        return url
+    parsed = database_of(url)
+    if scheme_of(url) == "sqlite":
+        return f"sqlite:///{Path(str(parsed.database)).absolute()}"
+    # As it was given, without the driver that was filled in.
+    parsed = sqlalchemy.make_url(url).difference_update_query(_SECRETS)._replace(password=None)
+    return parsed.render_as_string(hide_password=False)
+
+
+def with_password(url: str | None) -> str | None:
+    """Return what ``AEBNAS_STORAGE`` says where that is ``url`` with a password; else ``url``."""
+    given = os.environ.get(STORAGE_VARIABLE)
+    return given if given and url is not None and without_password(given) == url else url
+
+
+def open_study(
+    storage: BaseStorage, name: str, settings: SearchSettings, sampler: BaseSampler | None = None
+) -> optuna.Study:
+    """Return the study of a search, made if it is not there."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     up, down = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
-    directions = [up if name == "accuracy" else down for name in settings.objectives]
-    try:
-        study = optuna.create_study(
-            storage=_storage(folder),
-            study_name=STUDY,
-            directions=directions,
-            load_if_exists=True,
-        )
-        done = len(study.get_trials(deepcopy=False))
-        study.sampler = make_sampler(settings, seed + done)
-        yield study
-    except (SQLAlchemyError, sqlite3.Error, optuna.exceptions.StorageInternalError) as error:
-        reason = str(getattr(error, "orig", None) or error.__cause__ or error).splitlines()[0]
-        if "full" in reason or "I/O" in reason:
-            raise RunFailed(f"cannot write {folder.study_file} ({reason}): free some space, then run again") from error
+    directions = [up if objective == "accuracy" else down for objective in settings.objectives]
+    return optuna.create_study(
+        storage=storage, study_name=name, directions=directions, sampler=sampler, load_if_exists=True
+    )
+
+
+def read_trials(folder: RunFolder, experiment: Experiment) -> list[FrozenTrial]:
+    """Return the trials of a run that came to an end, in their order.
+
+    Raises:
+        RunError: the study is missing or damaged. RunFailed: the storage does not answer.
+    """
+    if experiment.search.storage is None and not folder.study_file.exists():
         raise RunError(
-            f"{folder.study_file} cannot be used ({reason}): if it is damaged delete this one file; finished "
-            "evaluations are kept beside it and are not made again"
-        ) from error
+            f"{folder.study_file} is missing: run the same search again; finished evaluations are not made again"
+        )
+    address = Address.of(folder, experiment)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with storage_errors(address.url):
+        storage = open_storage(address.url, say=lambda _: None, patience_s=20.0)
+        try:
+            study = optuna.load_study(study_name=address.study, storage=storage)
+        except KeyError:
+            raise RunError(f"there is no study {address.study} in search.storage: was it deleted?") from None
+        return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
 
 
-def _storage(folder: RunFolder) -> optuna.storages.RDBStorage:
-    """Open the database with a write-ahead log: every gene is a commit of its own, which this makes cheap."""
-    storage = optuna.storages.RDBStorage(f"sqlite:///{folder.study_file.resolve()}")
-
-    @sqlalchemy.event.listens_for(storage.engine, "connect")
-    def configure(connection: sqlite3.Connection, record: object) -> None:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-
-    storage.engine.dispose()  # what is open already was not configured
-    return storage
-
-
-def begin(study: optuna.Study, genome: Genome) -> None:
-    """Queue the known shapes in a new study; give back the trials that a killed process left unfinished."""
+def queue(study: optuna.Study, starts: Iterable[Mapping[str, Any]]) -> None:
+    """Queue the networks to begin with, those that are not there yet."""
     # Also in a study that goes on: its first process may have been killed before it had queued all.
-    for genes in starting_points(genome):
+    for genes in starts:
         study.enqueue_trial({**genes, TRADE_OFF: _START_TRADE_OFF}, skip_if_exists=True)
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        # The folder is locked by this process, so nobody else can be running it.
-        study.tell(trial.number, state=TrialState.FAIL)
-        # A queued trial that was killed before it was sampled has its genes in the system attributes only.
-        study.enqueue_trial({**trial.system_attrs.get("fixed_params", {}), **trial.params})
-        logger.info("trial %d was lost and runs again", trial.number)
 
 
 def sample(trial: Trial, genome: Genome) -> tuple[dict[str, str], float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -15,7 +17,8 @@ from aebnas.prepare import Prepared, prepare
 from aebnas.progress import Progress, Stage
 from aebnas.run_folder import RunFolder
 from aebnas.searching.choice import CostLimits
-from aebnas.searching.costing import CostModels, by_precision, check_known, cost_models
+from aebnas.searching.cost_desk import Inquiry
+from aebnas.searching.costing import CostModels, by_precision, check_known, cost_models, kinds_of
 from aebnas.searching.evaluator import Evaluator
 from aebnas.searching.genes import network_genes
 from aebnas.spaces.genome import Genome, build_genome
@@ -58,21 +61,45 @@ class Workplace:
         target: Device | None,
         progress: Progress,
         quiet: Quiet,
+        inquiry: Inquiry | None = None,
     ) -> Workplace:
         """Prepare data and backbone, measure what is not measured yet, and return the place.
+
+        Args:
+            inquiry: Asks the process that leads the search what networks cost; that has prepared the backbone as well.
 
         Raises:
             AebnasError: data, backbone, space or device will not do; the message says what to change.
         """
-        prepared = prepare(experiment, folder, device=accelerator, progress=progress)
-        profile = folder.profile()
+        progress = Paused(progress, quiet)
+        with quiet.working():
+            return cls._open(experiment, folder, limits, accelerator, target, progress, quiet, inquiry)
+
+    @classmethod
+    def _open(
+        cls,
+        experiment: Experiment,
+        folder: RunFolder,
+        limits: CostLimits,
+        accelerator: torch.device,
+        target: Device | None,
+        progress: Progress,
+        quiet: Quiet,
+        inquiry: Inquiry | None,
+    ) -> Workplace:
+        profile, helping = folder.profile(), inquiry is not None
+        prepared = prepare(experiment, folder, device=accelerator, progress=progress, as_kept=helping)
         genome = build_genome(
             folder.space(),
             prepared.backbone.attach_points,
             prepared.data.num_classes,
             network_genes(experiment, profile.precisions),
         )
-        costs = cost_models(experiment, prepared, folder, genome, target, progress)
+        costs: CostModels
+        if inquiry is not None and profile.measurable:
+            costs = inquiry.models(kinds_of(genome), prepared.backbone)
+        else:
+            costs = cost_models(experiment, prepared, folder, genome, target, progress)
         check_known(experiment, limits, by_precision(costs, experiment.confidence)[FP32], profile)
         evaluator = Evaluator(
             experiment,
@@ -84,6 +111,21 @@ class Workplace:
             progress=progress,
         )
         return cls(experiment, folder, prepared, genome, costs, evaluator, limits, target, progress, quiet)
+
+
+class Paused(Progress):
+    """Progress of work that pauses while another process of this machine measures; shown as ``inner``."""
+
+    def __init__(self, inner: Progress, quiet: Quiet) -> None:
+        self._inner, self._quiet = inner, quiet
+
+    @contextlib.contextmanager
+    def stage(self, label: str, total: int, done: int = 0) -> Iterator[Stage]:
+        with self._inner.stage(label, total, done) as stage:
+            yield Pausing(self._quiet, stage)
+
+    def say(self, text: str) -> None:
+        self._inner.say(text)
 
 
 class Pausing(Stage):
@@ -98,3 +140,6 @@ class Pausing(Stage):
 
     def note(self, text: str) -> None:
         self._inner.note(text)
+
+    def doing(self, who: str, text: str | None) -> None:
+        self._inner.doing(who, text)

@@ -27,6 +27,7 @@ from aebnas.export.session import EarlyExitSession
 from aebnas.progress import Progress, Stage
 from aebnas.rebuild import rebuild
 from aebnas.run import Run
+from aebnas.searching import joining
 from aebnas.searching import search as search_module
 from aebnas.searching import trainer as trainer_module
 from aebnas.searching import verify as verify_module
@@ -161,11 +162,11 @@ def test_a_search_goes_on_with_more_trials(copied, toy_experiment, trained):
 def test_an_interrupted_search_goes_on(toy_experiment, finished, tmp_path, monkeypatch, trained):
     spec_count = []
     with monkeypatch.context() as patch:
-        fail_in_training(patch, lambda *_: spec_count.append(1) or len(spec_count) == 4, KeyboardInterrupt())
+        fail_in_training(patch, lambda *_: spec_count.append(1) or len(spec_count) == 2, KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
             search(toy_experiment(), run_dir=tmp_path / "run")
     done = len(trained)
-    assert done == 3
+    assert done == 1
     with pytest.raises(RunError, match="has no front yet"):
         Run(tmp_path / "run").rows
     run = search(toy_experiment(), run_dir=tmp_path / "run")
@@ -293,7 +294,9 @@ def test_limits_that_nothing_meets_name_the_nearest_and_what_to_relax(toy_experi
 
 @pytest.mark.parametrize("rule", ["at-most", "two-sided"])
 def test_a_target_is_what_trials_report(toy_experiment, tmp_path, rule):
-    experiment = toy_experiment(search__target={"cost": "macs", "value": 17_000.0, "rule": rule}, search__trials=2)
+    experiment = toy_experiment(
+        search__target={"cost": "macs", "value": 17_000.0, "rule": rule}, search__starts=True, search__trials=2
+    )
     run = search(experiment, run_dir=tmp_path / "run")
     for trial in study_of(run).trials:
         accuracy, macs = trial.values
@@ -378,9 +381,17 @@ def test_another_experiment_does_not_search_in_the_same_folder(copied, toy_exper
     assert copied.folder.experiment_file.read_text() == before
 
 
-def test_a_second_search_on_the_folder_is_told_who_is_first(copied, toy_experiment):
+def test_a_second_search_on_a_folder_that_is_held_by_something_else_is_told_by_whom(
+    copied, toy_experiment, monkeypatch
+):
+    monkeypatch.setattr(joining, "PATIENCE_S", 0.5)
     with copied.folder.lock(), pytest.raises(RunError, match=r"is being searched by process \d+"):
         search(toy_experiment(), run_dir=copied.folder.path)
+
+
+def test_a_second_search_of_another_experiment_is_told_which_key_differs(copied, toy_experiment):
+    with copied.folder.lock(), pytest.raises(RunError, match=r"holds a run whose regime\.training\.lr differs"):
+        search(toy_experiment(regime__training__lr=0.5), run_dir=copied.folder.path)
 
 
 def test_a_damaged_database_is_named_and_costs_no_training_when_deleted(copied, toy_experiment, trained):

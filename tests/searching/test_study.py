@@ -1,21 +1,36 @@
-"""The Optuna study: every sampler, lost trials, and damaged databases."""
+"""The study of a run: where it is, what is kept of its address, and its trials."""
 
 from __future__ import annotations
 
-import dataclasses
-import sqlite3
-
 import optuna
 import pytest
+from optuna.samplers import RandomSampler
+from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
-from aebnas.errors import AebnasError, RunError, RunFailed
-from aebnas.experiment_search import SAMPLERS, SearchSettings
+from aebnas.errors import InputError, RunError
+from aebnas.experiment import Experiment
+from aebnas.experiment_search import SearchSettings
 from aebnas.run_folder import RunFolder
-from aebnas.searching.study import SPEC, begin, finished, make_sampler, open_study, sample
+from aebnas.searching.study import (
+    FAILURE,
+    STORAGE_VARIABLE,
+    Address,
+    finished,
+    open_study,
+    queue,
+    read_trials,
+    running,
+    sample,
+    with_password,
+    without_password,
+)
 from aebnas.spaces.definition import load_space
-from aebnas.spaces.genome import build_genome
+from aebnas.spaces.genome import build_genome, starting_points
 from aebnas.spaces.network_genes import NetworkGenes
+
+SETTINGS = SearchSettings(objectives=("accuracy", "macs"))
+SECRET = "postgresql://ann:s3cret@db.lan:5433/runs"
 
 
 @pytest.fixture
@@ -25,188 +40,96 @@ def genome(prepared, toy_experiment):
 
 
 @pytest.fixture
-def opened(tmp_path):
-    (tmp_path / "run").mkdir()
-
-    def open_it(**settings):
-        made = SearchSettings(**{"objectives": ("accuracy", "macs"), "population": 3, **settings})
-        return open_study(RunFolder(tmp_path / "run"), made, 0)
-
-    return open_it
-
-
-def finish(study, genome, value=0.5, violation=None):
-    trial = study.ask()
-    genes, _ = sample(trial, genome)
-    trial.set_user_attr(SPEC, genome.decode(genes).to_json())
-    if violation is not None:
-        trial.set_constraint("macs", violation)
-    study.tell(trial, [value, 1.0])
-    return genes
-
-
-@pytest.mark.parametrize("constrained", [False, True])
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_every_sampler_samples_every_gene(genome, sampler, constrained):
-    """In memory, and for longer than the random trials that a model-based sampler begins with."""
-    made = make_sampler(SearchSettings(sampler=sampler, population=4), 0)
-    study = optuna.create_study(directions=["maximize", "minimize"], sampler=made)
-    begin(study, genome)
-    seen = [finish(study, genome, 0.05 * n, 0.3 - 0.05 * n if constrained else None) for n in range(13)]
-    for genes in seen:
-        assert genes.keys() == genome.genes.keys()
-        assert all(genes[name] in genome.genes[name] for name in genes)
-    assert len({str(genes) for genes in seen}) > 4
-    assert finished(study) == 13
-
-
-def test_a_study_that_goes_on_does_not_repeat_its_random_numbers(opened, genome):
-    seen = []
-    for _ in range(2):
-        with opened(sampler="random") as study:
-            seen.append([finish(study, genome) for _ in range(3)])
-    assert seen[0] != seen[1]
-    with opened() as study:
-        assert finished(study) == 6
-        assert study.directions == [optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE]
-
-
-def test_samplers_are_those_that_were_asked_for():
-    names = {name: type(make_sampler(SearchSettings(sampler=name), 0)).__name__ for name in SAMPLERS}
-    assert names == {
-        "nsga2": "NSGAIISampler",
-        "nsga3": "NSGAIIISampler",
-        "tpe": "TPESampler",
-        "gp": "GPSampler",
-        "random": "RandomSampler",
-    }
-
-
-def test_a_study_begins_with_the_known_shapes(opened, genome):
-    with opened() as study:
-        begin(study, genome)
-        begin(study, genome)
-        waiting = study.get_trials(states=(TrialState.WAITING,))
-        assert len(waiting) == 1 + len(genome.starts)
-        first = finish(study, genome)
-    assert all(value == "on" for name, value in first.items() if name in ("exit0", "exit1"))
-
-
-@pytest.mark.parametrize("sampled", [True, False])
-def test_a_trial_of_a_killed_process_is_given_back(opened, genome, sampled):
-    with opened() as study:
-        begin(study, genome)
-        finish(study, genome)
-        lost = study.ask()  # and nobody tells how it went
-        if sampled:
-            genes, _ = sample(lost, genome)
-    with opened() as study:
-        begin(study, genome)
-        assert study.trials[lost.number].state == TrialState.FAIL
-        assert finished(study) == 1
-        again = [finish(study, genome) for _ in study.get_trials(states=(TrialState.WAITING,))]
-        assert finished(study) == 1 + len(again)
-        if sampled:
-            assert genes in again
-
-
-def test_a_trial_killed_just_before_its_end_does_not_count(opened, genome):
-    with opened() as study:
-        begin(study, genome)
-        lost = study.ask()
-        genes, _ = sample(lost, genome)
-        lost.set_user_attr(SPEC, genome.decode(genes).to_json())
-    with opened() as study:
-        begin(study, genome)
-        assert finished(study) == 0
-
-
-def test_a_failed_candidate_counts(opened, genome):
-    with opened() as study:
-        trial = study.ask()
-        genes, _ = sample(trial, genome)
-        trial.set_user_attr(SPEC, genome.decode(genes).to_json())
-        trial.set_user_attr("failure", "the loss is nan")
-        study.tell(trial, state=TrialState.FAIL)
-        assert finished(study) == 1
-
-
-def test_constraints_are_kept_with_the_trial(opened, genome):
-    with opened() as study:
-        finish(study, genome, violation=0.25)
-        finish(study, genome)
-    with opened() as study:
-        assert [dict(trial.constraints) for trial in study.trials] == [{"macs": 0.25}, {}]
+def study():
+    return open_study(InMemoryStorage(), "one", SETTINGS, RandomSampler(seed=0))
 
 
 @pytest.mark.parametrize(
-    ("reason", "kind", "told"),
+    ("given", "kept"),
     [
-        ("database or disk is full", RunFailed, r"cannot write .*study\.db \(database or disk is full\): free some sp"),
-        ("disk I/O error", RunFailed, r"cannot write .*study\.db \(disk I/O error\): free some space, then run again"),
-        ("attempt to write a readonly database", RunError, r"study\.db cannot be used \(attempt to write a readonly"),
+        (SECRET, "postgresql://ann@db.lan:5433/runs"),
+        ("mysql://ann:x@db/runs?password=y&charset=utf8", "mysql://ann@db/runs?charset=utf8"),
+        ("postgresql+psycopg://db/runs", "postgresql+psycopg://db/runs"),
+        ("grpc://proxy:13000", "grpc://proxy:13000"),
+        ("sqlite:////data/study.db", "sqlite:////data/study.db"),
     ],
 )
-def test_a_full_disk_is_a_failure_and_a_wrong_file_is_wrong_input(opened, reason, kind, told):
-    with pytest.raises(AebnasError, match=told) as caught, opened():
-        raise sqlite3.OperationalError(reason)
-    assert caught.type is kind
+def test_what_is_kept_of_a_url_holds_no_password(given, kept):
+    assert without_password(given) == kept
 
 
-def test_shapes_that_were_not_queued_when_the_process_was_killed_are_queued_now(opened, genome, monkeypatch):
-    real, count = optuna.Study.enqueue_trial, []
-
-    def killed(study, *args, **options):
-        if count:
-            raise KeyboardInterrupt
-        count.append(1)
-        real(study, *args, **options)
-
-    genome = dataclasses.replace(genome, starts=(("conv1",),))
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt), opened() as study:
-        patch.setattr(optuna.Study, "enqueue_trial", killed)
-        begin(study, genome)
-    with opened() as study:
-        begin(study, genome)
-        begin(study, genome)
-        assert len(study.get_trials(states=(TrialState.WAITING,))) == 2
+def test_a_file_is_kept_by_its_absolute_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert without_password("sqlite:///study.db") == f"sqlite:///{tmp_path}/study.db"
 
 
-def test_a_queued_trial_that_was_killed_before_it_was_sampled_comes_back_with_its_genes(opened, genome):
-    with opened() as study:
-        begin(study, genome)
-        lost = study.ask()
-        fixed = study.trials[lost.number].system_attrs["fixed_params"]
-    with opened() as study:
-        begin(study, genome)
-        again = [trial.system_attrs["fixed_params"] for trial in study.get_trials(states=(TrialState.WAITING,))]
-        assert again == [fixed]
+def test_what_is_no_url_is_refused_without_repeating_it():
+    with pytest.raises(InputError, match="is no URL of a storage") as caught:
+        without_password("s3cret")
+    assert "s3cret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("kept", [0.03, 0.2, 0.5, 0.8])
-def test_a_truncated_database_is_named(opened, genome, tmp_path, kept):
-    with opened() as study:
-        finish(study, genome)
-    path = tmp_path / "run" / "study.db"
-    content = path.read_bytes()
-    path.write_bytes(content[: int(kept * len(content))])
-    told = r"study\.db cannot be used .*delete this one file; finished evaluations"
-    with pytest.raises(RunError, match=told), opened() as study:
-        begin(study, genome)
-        finished(study)
+@pytest.mark.parametrize(
+    ("kept", "found"),
+    [
+        ("postgresql://ann@db.lan:5433/runs", SECRET),
+        ("postgresql://ann@elsewhere/runs", "postgresql://ann@elsewhere/runs"),
+        (None, None),
+    ],
+)
+def test_the_password_comes_from_the_environment_where_the_rest_is_the_same(monkeypatch, kept, found):
+    monkeypatch.setenv(STORAGE_VARIABLE, SECRET)
+    assert with_password(kept) == found
 
 
-@pytest.mark.parametrize("content", [b"no database at all, but text" * 100, b"\x00" * 8192])
-def test_a_file_of_something_else_is_named(opened, tmp_path, content):
-    (tmp_path / "run" / "study.db").write_bytes(content)
-    with pytest.raises(RunError, match=r"study\.db cannot be used"), opened():
-        pass
-    (tmp_path / "run" / "study.db").unlink()
-    with opened() as study:
-        assert finished(study) == 0
+def test_the_address_is_the_folders_own_file_by_default(tmp_path):
+    folder, own = RunFolder(tmp_path / "run"), Experiment(name="mine")
+    assert Address.of(folder, own) == Address(f"sqlite:///{tmp_path}/run/study.db", "aebnas")
+    kept = own.override({"search.storage": "postgresql://db/runs", "search.artifacts": "s3://bucket/runs"})
+    assert Address.of(folder, kept) == Address("postgresql://db/runs", "mine", "s3://bucket/runs")
+    assert Address.of(folder, kept, SECRET).url == SECRET
+    assert Address.of(folder, kept.override({"search.study": "first"})).study == "first"
 
 
-def test_a_folder_without_a_place_for_the_database_is_named(opened, tmp_path):
-    (tmp_path / "run" / "study.db").mkdir()
-    with pytest.raises(RunError, match=r"study\.db cannot be used \(unable to open database file\)"), opened():
-        pass
+def test_a_study_has_the_directions_of_its_objectives():
+    settings = SearchSettings(objectives=("macs", "accuracy"))
+    assert [direction.name for direction in open_study(InMemoryStorage(), "x", settings).directions] == [
+        "MINIMIZE",
+        "MAXIMIZE",
+    ]
+
+
+def test_starts_are_queued_once_and_come_first(study, genome):
+    starts = starting_points(genome)
+    for _ in range(2):
+        queue(study, starts)
+    waiting = study.get_trials(states=(TrialState.WAITING,))
+    assert [trial.system_attrs["fixed_params"] for trial in waiting] == [start | {"trade_off": 0.5} for start in starts]
+    assert sample(study.ask(), genome) == (starts[0], 0.5)
+
+
+def test_failed_candidates_count_as_finished_and_lost_trials_do_not(study, genome):
+    trials = [study.ask() for _ in range(4)]
+    genes, trade_off = sample(trials[0], genome)
+    assert genes.keys() == genome.genes.keys()
+    assert 0 <= trade_off <= 1
+    study.tell(trials[0], [0.5, 1.0])
+    trials[1].set_user_attr(FAILURE, "the loss is nan")
+    for trial in trials[1:3]:
+        study.tell(trial, state=TrialState.FAIL)
+    assert finished(study) == 2
+    assert [trial.number for trial in running(study)] == [3]
+
+
+def test_trials_are_read_where_the_folder_says(tmp_path):
+    folder, own = RunFolder(tmp_path / "run"), Experiment(name="mine")
+    with pytest.raises(RunError, match=r"study\.db is missing: run the same search again"):
+        read_trials(folder, own)
+    url = f"sqlite:///{tmp_path}/shared.db"
+    study = optuna.create_study(storage=url, study_name="first", directions=["maximize", "minimize"])
+    for value in (0.5, 0.6):
+        study.tell(study.ask(), [value, 1.0])
+    shared = own.override({"search.storage": url, "search.study": "first"})
+    assert [trial.values[0] for trial in read_trials(folder, shared)] == [0.5, 0.6]
+    with pytest.raises(RunError, match="there is no study second in"):
+        read_trials(folder, shared.override({"search.study": "second"}))

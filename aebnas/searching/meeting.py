@@ -1,0 +1,126 @@
+"""What the processes of a search share: its study, a board, who is there, and files."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import optuna
+from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage
+
+from aebnas.errors import RunError
+from aebnas.experiment_search import SearchSettings
+from aebnas.run_folder import RunFolder
+from aebnas.searching.invitation import Invitation
+from aebnas.searching.study import Address, open_study
+from aebnas.sharing.artifacts import SharedFiles, open_artifacts
+from aebnas.sharing.board import Board
+from aebnas.sharing.claims import Claims
+from aebnas.sharing.lost import Returns
+from aebnas.sharing.presence import Presence
+from aebnas.sharing.storage import open_storage
+from aebnas.sharing.storage_errors import storage_errors
+
+_LEADER = "leader"
+BACKBONE = "backbone.pt"
+
+
+class NoSearch(RunError):
+    """There is no search to be joined."""
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """One process among those of a search.
+
+    Args:
+        folder: The run folder of this process, whose records are shared with other machines if files are.
+        files: What shares them; None: all processes have one folder.
+    """
+
+    address: Address
+    storage: BaseStorage
+    board: Board
+    presence: Presence
+    returns: Returns
+    folder: RunFolder
+    files: SharedFiles | None
+
+    def study(self, settings: SearchSettings, sampler: BaseSampler | None = None) -> optuna.Study:
+        """Return the study, made if it is not there."""
+        return open_study(self.storage, self.address.study, settings, sampler)
+
+    def lead(self) -> bool:
+        """Say that this process leads the search; False: another one that is alive does."""
+        if not Claims(self.board, self.presence, _LEADER).claim(_LEADER):
+            return False
+        self.board.put(_LEADER, self.presence.worker)
+        return True
+
+    def leader(self) -> str | None:
+        """Return the id of the worker that leads, or did; None: there was none yet."""
+        found: str | None = self.board.get(_LEADER)
+        return found
+
+    def led(self) -> bool:
+        """Tell whether a process that is alive leads."""
+        leader = self.leader()
+        return leader is not None and self.presence.alive(leader)
+
+    def invitation(self) -> Invitation | None:
+        """Return what the search is that one may join here, None: none is prepared yet."""
+        return Invitation.read(self.board)
+
+    def alone_here(self) -> bool:
+        """Tell whether no other process of this folder is alive."""
+        locks = (self.folder.path / "workers").glob("*.lock")
+        others = (path.stem for path in locks if path.stem != self.presence.worker)
+        return not any(map(self.presence.alive, others))
+
+    def fetch_backbone(self) -> None:
+        """Take the backbone that the search began with, if it is not here and files are shared."""
+        if self.files is not None and not self.folder.backbone_file.exists():
+            self.files.pull(BACKBONE, self.folder.backbone_file)
+
+    def share_backbone(self) -> None:
+        """Give the trained backbone to other machines."""
+        if self.files is not None and not self.files.has(BACKBONE):
+            self.files.push(BACKBONE, self.folder.backbone_file)
+
+
+@contextlib.contextmanager
+def meet(folder: RunFolder, address: Address, say: Callable[[str], None], *, first: bool) -> Iterator[Meeting]:
+    """Go where the processes of a search meet, and be seen there, for the length of the block.
+
+    Args:
+        first: Come first, if need be; else there must be a search already.
+
+    Raises:
+        InputError: the storage cannot be used. NoSearch: there is none. RunFailed: the storage is away.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(storage_errors(address.url))
+        storage = open_storage(address.url, say=say)
+        stack.callback(storage.remove_session)
+        if not first and not Board.exists(storage, address.study):
+            raise NoSearch(
+                f"there is no search {address.study} in that storage: begin it with `aebnas search`, or name another "
+                "with --study"
+            )
+        board = Board(storage, address.study)
+        presence = stack.enter_context(Presence(board, folder.path))
+        files = None
+        if address.artifacts is not None:
+            files = SharedFiles(open_artifacts(address.artifacts, say=say), board, presence, address.study)
+        yield Meeting(
+            address,
+            storage,
+            board,
+            presence,
+            Returns(board, presence),
+            folder if files is None else RunFolder(folder.path, files),
+            files,
+        )

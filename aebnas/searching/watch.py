@@ -1,0 +1,150 @@
+"""Leading a search: inviting others, running trials or watching those who do, and seeing to it that none is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from aebnas.progress import Progress, Stage
+from aebnas.searching.cost_desk import CostDesk, publish
+from aebnas.searching.crew import Crew, Orders
+from aebnas.searching.invitation import Invitation, State
+from aebnas.searching.loop import Archive, run_trials
+from aebnas.searching.meeting import Meeting
+from aebnas.searching.study import finished, running
+from aebnas.searching.workplace import Workplace
+from aebnas.sharing.lost import WORKER
+
+_LOOK_EVERY_S = 0.5
+
+
+@dataclass(frozen=True)
+class Leader:
+    """Leads the search of ``place`` among those of ``met``.
+
+    Args:
+        clock: Seconds that ``search.timeout`` is counted in.
+    """
+
+    place: Workplace
+    met: Meeting
+    study: optuna.Study
+    progress: Progress
+    clock: Callable[[], float] = time.monotonic
+
+    def run(self) -> Archive:
+        """Run all trials, with the help of whoever comes; return everything that was found."""
+        place, study, settings = self.place, self.study, self.place.experiment.search
+        archive = Archive.of(place)
+        self.met.returns.give_back(study)
+        archive.sync(study.get_trials(deepcopy=False), place.evaluator, make=True)
+        label = "trials" if settings.timeout is None else f"trials (at most {settings.timeout:.0f} s)"
+        with self._invited() as desk, self.progress.stage(label, settings.trials, finished(study)) as stage:
+            shown = _Shown(study, stage)
+            if settings.workers == 1:
+                self._run_alone(archive, desk, shown)
+            else:
+                self._watch(archive, desk, shown)
+            self._await_others(desk)
+            shown.update(archive)
+        archive.sync(study.get_trials(deepcopy=False), place.evaluator, make=True)
+        return archive.in_order()
+
+    def _run_alone(self, archive: Archive, desk: CostDesk, shown: _Shown) -> None:
+        def done(found: Archive) -> None:
+            desk.check()
+            shown.update(found)
+
+        run_trials(self.study, self.place, met=self.met, archive=archive, clock=self.clock, done=done)
+
+    def _watch(self, archive: Archive, desk: CostDesk, shown: _Shown) -> None:
+        place, settings, start = self.place, self.place.experiment.search, self.clock()
+        if finished(self.study) >= settings.trials:
+            return
+        orders = Orders.of(place.experiment, place.folder.path, self.met.address, settings.workers)
+        with Crew(orders, settings.workers, shown.stage, self.progress.say) as crew:
+            while finished(self.study) < settings.trials:
+                if settings.timeout is not None and self.clock() - start >= settings.timeout:
+                    break
+                crew.look(_LOOK_EVERY_S)
+                desk.check()
+                self.met.returns.give_back(self.study)
+                archive.sync(self.study.get_trials(deepcopy=False), place.evaluator)
+                shown.update(archive)
+            crew.wanted = False
+            self._say_state("closing")
+            while self._under_way() and crew.at_work:
+                crew.look(_LOOK_EVERY_S)
+                desk.check()
+
+    def _await_others(self, desk: CostDesk) -> None:
+        """Let those who helped finish what they are at; what they leave behind is given back for another time."""
+        self._say_state("closing")
+        said = False
+        while self._under_way():
+            if not said:
+                self.progress.say("waiting for the last trials of other workers")
+                said = True
+            desk.check()
+            self.met.returns.give_back(self.study)
+            time.sleep(_LOOK_EVERY_S)
+
+    def _under_way(self) -> bool:
+        """Tell whether a worker that is alive runs a trial."""
+        workers = {trial.user_attrs.get(WORKER) for trial in running(self.study)} - {None}
+        return any(self.met.presence.alive(str(worker)) for worker in workers)
+
+    @contextlib.contextmanager
+    def _invited(self) -> Iterator[CostDesk]:
+        """Let others join for the length of the block."""
+        place, met = self.place, self.met
+        publish(place.costs, met.board)
+        met.share_backbone()
+        prepared, folder = place.prepared, place.folder
+        Invitation.to(
+            folder.experiment(),
+            folder.space(),
+            folder.profile(),
+            data=prepared.data.fingerprint,
+            fingerprint=prepared.fingerprint,
+        ).write(met.board)
+        with CostDesk(place.costs, met.board, met.presence) as desk:
+            yield desk
+
+    def close(self) -> None:
+        """Say that the search has its front."""
+        self._say_state("closed")
+
+    def _say_state(self, state: State) -> None:
+        invitation = self.met.invitation()
+        assert invitation is not None, "the leader invites before it says anything"
+        if invitation.state != state:
+            invitation.now(state).write(self.met.board)
+
+
+class _Shown:
+    """The bar of trials, whichever process runs them."""
+
+    def __init__(self, study: optuna.Study, stage: Stage) -> None:
+        self.stage = stage
+        self._study, self._done = study, finished(study)
+
+    def update(self, archive: Archive) -> None:
+        done = finished(self._study)
+        self.stage.note(f"hypervolume {archive.hypervolume():.3f}, {archive.best_note()}")
+        self.stage.advance(done - self._done)
+        self._done = done
+
+
+def by_worker(study: optuna.Study) -> dict[str, Any]:
+    """Return how many trials each worker has brought to an end, for the summary of the run."""
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
+    counts = Counter(str(trial.user_attrs[WORKER]) for trial in trials if WORKER in trial.user_attrs)
+    return dict(sorted(counts.items()))
