@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 import time
-import warnings
 from collections.abc import Callable, Sequence
 
 import optuna
@@ -17,6 +16,7 @@ from sqlalchemy.engine import URL
 from aebnas.errors import InputError, MissingExtraError
 from aebnas.sharing.patience import Patience
 from aebnas.sharing.patient_storage import PatientStorage
+from aebnas.sharing.proxy import open_proxy
 from aebnas.sharing.storage_errors import file_for_now, proxy_for_now, server_for_now, storage_errors
 from aebnas.sharing.storage_url import SERVERS, database_of, name_of, proxy_of, scheme_of
 
@@ -40,7 +40,7 @@ def open_storage(url: str, *, say: Callable[[str], None], patience_s: float = 12
     what = name_of(url)
     if scheme_of(url) == "grpc":
         patience = Patience(what, proxy_for_now, say=say, seconds=patience_s)
-        proxy = PatientStorage(_proxy(url), patience)
+        proxy = PatientStorage(open_proxy(*proxy_of(url)), patience)
         with storage_errors(url):
             proxy.get_all_studies()  # a wrong address is told now
         return proxy
@@ -113,14 +113,3 @@ def _made(make: Callable[[], RDBStorage]) -> RDBStorage:
             raise InputError(f"search.storage cannot be used with this version of Optuna: {error}") from error
         time.sleep(_PAUSE_S)
     raise AssertionError("the last try returns or raises")
-
-
-def _proxy(url: str) -> BaseStorage:
-    try:
-        import grpc  # noqa: F401  # Optuna imports it as late as its first call
-    except ImportError as error:
-        raise MissingExtraError("grpcio", "grpc") from error
-    host, port = proxy_of(url)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.storages.GrpcStorageProxy(host=host, port=port)
