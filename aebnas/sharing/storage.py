@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -82,6 +83,7 @@ def _open_file(url: URL) -> RDBStorage:
 
 
 def _open_server(url: URL) -> RDBStorage:
+    logging.getLogger(RDBStorage.__module__).addFilter(_not_an_outage)
     server, driver = SERVERS[url.get_backend_name()], url.get_driver_name()
     options = server.connect if driver == server.driver else {}
     connect = {key: value for key, value in options.items() if key not in url.query}
@@ -93,6 +95,11 @@ def _open_server(url: URL) -> RDBStorage:
         raise InputError(
             f"search.storage asks for the driver {driver}, which is not installed: leave it out to use {server.driver}"
         ) from error
+
+
+def _not_an_outage(record: logging.LogRecord) -> bool:
+    # Optuna shows its query when a connection breaks, and tries another; that the server is away is told by Patience.
+    return not str(record.msg).startswith("Caught an error from sqlalchemy")
 
 
 def _text(url: URL) -> str:

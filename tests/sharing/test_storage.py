@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import subprocess
 import sys
 import threading
 
@@ -46,10 +45,19 @@ def test_a_study_is_kept(url):
     assert len(again.best_trials) == 1
 
 
-def test_of_many_processes_that_begin_at_once_each_finds_its_tables(url):
-    program = "import sys; from aebnas.sharing.storage import open_storage; open_storage(sys.argv[1], say=print)"
-    processes = [subprocess.Popen([sys.executable, "-c", program, url]) for _ in range(4)]
-    assert [process.wait() for process in processes] == [0] * 4
+def test_of_many_that_begin_at_once_each_finds_its_tables(url):
+    opened, start = [], threading.Barrier(4)
+
+    def begin():
+        start.wait()
+        opened.append(open_storage(url, say=print).get_all_studies())
+
+    threads = [threading.Thread(target=begin) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert opened == [[]] * 4
 
 
 def test_a_queued_trial_is_taken_once(url):
