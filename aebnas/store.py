@@ -317,10 +317,13 @@ def _sum_of(record: dict[str, Any]) -> str:
 def _put_aside(path: Path, reason: str, file: BinaryIO | None = None) -> DamagedFile:
     """Rename the damaged ``path``, unless another process has replaced it since it was opened; return what to raise."""
     aside = path.with_name(f"{path.name}.damaged")
-    with contextlib.suppress(OSError):  # a folder that cannot be written: the message still tells
+    done = f"put aside as {aside.name}"
+    try:
         if file is None or os.fstat(file.fileno()).st_ino == path.stat().st_ino:
             path.replace(aside)
-    return DamagedFile(f"{path} is damaged ({reason}): put aside as {aside.name}, a search of this run makes it again")
+    except OSError:
+        done = "delete it"
+    return DamagedFile(f"{path} is damaged ({reason}): {done}, a search of this run makes it again")
 
 
 def _missing(path: Path) -> RunError:

@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-import filelock
 import torch
 from torch import nn
 
@@ -24,7 +23,6 @@ from aebnas.comparing.saying import Saying
 from aebnas.comparing.scoring import Said, diagnose, exit_accuracies, score
 from aebnas.comparing.variants import Variant
 from aebnas.data.splits import DataBundle
-from aebnas.errors import RunError
 from aebnas.experiment import Experiment
 from aebnas.files import digest
 from aebnas.progress import Progress, Stage
@@ -157,22 +155,18 @@ class Workshop:
         return backbone.eval().requires_grad_(False)
 
     def _make_features(self, seed: int) -> FeatureStore:
-        folder, body = self._folder.features(seed), self._trained(seed).to(self._device)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(f"cannot write {folder}: {error.strerror or error}; choose another folder") from error
-        # The processes of a comparison need the same features at about the same time: one makes them.
-        with filelock.FileLock(folder / "lock"):
-            return FeatureStore(
-                body,
-                self.data,
-                folder=folder,
-                key=digest(self.data.fingerprint, str(len(self.data.train)), state_fingerprint(body.model)),
-                budget_gib=self._plan.base.cache_gib / max(1, self._plan.base.compare.seeds),
-                device=self._device,
-                progress=Progress(),
-            )
+        base, body = self._plan.base, self._trained(seed).to(self._device)
+        return FeatureStore(
+            body,
+            self.data,
+            folder=self._folder.features(seed),
+            key=digest(self.data.fingerprint, str(len(self.data.train)), state_fingerprint(body.model)),
+            budget_gib=base.cache_gib / max(1, base.compare.seeds),
+            device=self._device,
+            progress=Progress(),
+            dtype=base.cache_dtype,
+            copies=base.cache_copies,
+        )
 
     def _fit(self, module: nn.Module, network: nn.Module, job: Job, stage: Stage) -> int:
         """Train all of a static network on the labels; return the epochs."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from aebnas.branches.build import build_branch
 from aebnas.branches.spec import BranchSpec, NetworkSpec
+from aebnas.claims import holding
 from aebnas.data.splits import Split
 from aebnas.export.deployed import BlockSession, Chain, DeployedNetwork, Floats
 from aebnas.files import digest
@@ -68,8 +69,12 @@ class DeployedLogits:
 
     def _frozen(self, precision: str) -> DeployedFeatures:
         if precision not in self._backbones:
+            label = f"another process converts the backbone to {precision}: waiting for it"
+            with holding(self._folder.features, f"backbone-{precision}", lambda: self._progress.say(label)):
+                chain = deployed_backbone(self._prepared, precision, self._folder)
+                _ = chain.blocks  # converted now, by one process
             self._backbones[precision] = DeployedFeatures(
-                deployed_backbone(self._prepared, precision, self._folder),
+                chain,
                 self._prepared.data.validation,
                 [point.shape for point in self._prepared.backbone.attach_points],
                 classes=self._prepared.backbone.num_classes,
