@@ -9,11 +9,6 @@ from aebnas.sharing.board import Board
 from aebnas.sharing.storage import open_storage
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request, tmp_path):
-    return f"sqlite:///{tmp_path}/study.db" if request.param == "sqlite" else request.getfixturevalue("postgres")
-
-
 def test_notes_of_one_process_are_read_by_another(url):
     here, there = (Board(open_storage(url, say=print), "search") for _ in range(2))
     here.put("cost/7", {"macs": [1, 2.5], "kind": "branch"})

@@ -45,14 +45,11 @@ def test_claims_of_the_dead_are_void(board, tmp_path):
     assert board.items("") == {}
 
 
-@pytest.mark.parametrize("kind", ["memory", "sqlite", "postgres"])
-def test_of_many_at_once_never_two_have_it_and_each_gets_it_in_the_end(kind, board, request, tmp_path):
-    urls = {"sqlite": lambda: f"sqlite:///{tmp_path}/study.db", "postgres": lambda: request.getfixturevalue("postgres")}
-    url = urls[kind]() if kind in urls else None
+def test_of_many_at_once_never_two_have_it_and_each_gets_it_in_the_end(url, tmp_path):
     inside, most, start = [], [], threading.Barrier(4)
 
     def work(number):
-        mine = Board(open_storage(url, say=print), "search") if url else board
+        mine = Board(open_storage(url, say=print), "search")
         with Presence(mine, tmp_path / str(number)) as presence:
             claims = Claims(mine, presence, "files")
             start.wait()

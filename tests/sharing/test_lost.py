@@ -138,9 +138,7 @@ def test_one_that_was_queued_before_this_process_was_killed_is_not_queued_twice(
     assert states(study) == ["FAIL", "WAITING"]
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
-def test_of_many_that_look_at_once_one_gives_back(kind, request, tmp_path):
-    url = f"sqlite:///{tmp_path}/study.db" if kind == "sqlite" else request.getfixturevalue("postgres")
+def test_of_many_that_look_at_once_one_gives_back(url, tmp_path):
     study = optuna.create_study(storage=open_storage(url, say=print), study_name="s")
     for number in range(3):
         ask(study, f"dead-{number}-a")

@@ -19,11 +19,6 @@ from aebnas.sharing.storage_url import database_of, name_of, study_name
 SECRET = "s3cr3t"
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request, tmp_path):
-    return f"sqlite:///{tmp_path}/study.db" if request.param == "sqlite" else request.getfixturevalue("postgres")
-
-
 def create(url, **options):
     storage = open_storage(url, say=print)
     return optuna.create_study(storage=storage, study_name="s", directions=["maximize", "minimize"], **options)
