@@ -32,6 +32,9 @@ class Evaluation:
         weights: ``{"branches": [keys]}`` or ``{"network": key}`` in the run's stores.
         failure: Why there is no curve, or None.
         seconds: Spent on training and tuning.
+        curves: Validation accuracy after each epoch, of every branch that was trained alone, or of every exit of a
+            network that was trained as a whole.
+        epochs: For each of these after how many epochs it was stopped, or None where it was trained to the end.
     """
 
     spec: NetworkSpec
@@ -42,6 +45,13 @@ class Evaluation:
     weights: Mapping[str, Any]
     seconds: float
     failure: str | None = None
+    curves: tuple[tuple[float, ...], ...] = ()
+    epochs: tuple[int | None, ...] = ()
+
+    @property
+    def partial(self) -> bool:
+        """Whether some training was stopped: all figures are of the network as it was left then."""
+        return any(epochs is not None for epochs in self.epochs)
 
     @property
     def id(self) -> str:
@@ -63,6 +73,8 @@ class Evaluation:
             "weights": dict(self.weights),
             "seconds": self.seconds,
             "failure": self.failure,
+            "curves": [list(curve) for curve in self.curves],
+            "epochs": list(self.epochs),
         }
 
     @classmethod
@@ -77,6 +89,9 @@ class Evaluation:
             value["weights"],
             float(value["seconds"]),
             value["failure"],
+            # Older runs stopped nothing, and kept no curves.
+            tuple(tuple(map(float, curve)) for curve in value.get("curves", ())),
+            tuple(value.get("epochs", ())),
         )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,11 +30,16 @@ from aebnas.run_folder import RunFolder
 from aebnas.searching.costing import CostModels, Kind, by_precision
 from aebnas.searching.deployed import DeployedLogits
 from aebnas.searching.evaluation import Budget, Evaluation, StaticPoint
-from aebnas.searching.trainer import Trainer
+from aebnas.searching.rungs import Ledger
+from aebnas.searching.trainer import Teach, Trained, Trainer
 from aebnas.spaces.network_genes import REGIME
+from aebnas.store import DamagedFile
 
+logger = logging.getLogger(__name__)
 # What a candidate may fail of; anything else is a fault of the program or the machine and stops the search.
 CANDIDATE_ERRORS = (TrainingError, MeasurementError, BranchError, BackboneError)
+# Records that turn out to be damaged are made again; whoever meets more of them has a broken disk.
+_MOST_DAMAGED = 8
 
 
 class Evaluator:
@@ -44,6 +50,8 @@ class Evaluator:
             static backbone is the reference, is always among them.
         limited: Names of the costs that are limited, which curves are solved over as well.
         progress: Shows the features being computed.
+        verify: Compare the checksums of features that are there.
+        teach: Trains branches, as :class:`~aebnas.searching.trainer.Trainer` takes it.
     """
 
     def __init__(
@@ -56,14 +64,20 @@ class Evaluator:
         limited: Sequence[str] = (),
         device: torch.device,
         progress: Progress,
+        verify: bool = False,
+        teach: Teach | None = None,
     ) -> None:
-        self._experiment, self._prepared, self._folder = experiment, prepared, folder
+        self.experiment, self._prepared, self._folder = experiment, prepared, folder
         self._limited = tuple(limited)
         self.costs = costs
         regimes = [experiment.regime.name, *map(str, experiment.search.genes.get(REGIME, ()))]
-        self._trainer = Trainer(experiment, prepared, folder, regimes, device=device, progress=progress)
+        self._trainer = Trainer(
+            experiment, prepared, folder, regimes, device=device, progress=progress, verify=verify, teach=teach
+        )
         self.truth = prepared.data.validation.labels
-        self._deployed = DeployedLogits(prepared, folder, budget_gib=self._trainer.budget_gib, progress=progress)
+        self._deployed = DeployedLogits(
+            prepared, folder, budget_gib=self._trainer.budget_gib, progress=progress, verify=verify
+        )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -72,7 +86,7 @@ class Evaluator:
 
     @property
     def _reference(self) -> CostModel:
-        return by_precision(self.costs, self._experiment.confidence)[FP32]
+        return by_precision(self.costs, self.experiment.confidence)[FP32]
 
     @property
     def backbone(self) -> StaticPoint:
@@ -86,7 +100,7 @@ class Evaluator:
         Raises:
             BackboneError: it cannot be converted.
         """
-        models = by_precision(self.costs, self._experiment.confidence)
+        models = by_precision(self.costs, self.experiment.confidence)
         return {
             precision: self._static(self._deployed.backbone(precision), model)
             for precision, model in models.items()
@@ -102,38 +116,49 @@ class Evaluator:
             return None
         return made if made is not None and self._trainer.has(made.weights) else None
 
-    def evaluate(self, spec: NetworkSpec, budget: Budget = "search", stage: Stage | None = None) -> Evaluation:
+    def evaluate(
+        self,
+        spec: NetworkSpec,
+        budget: Budget = "search",
+        stage: Stage | None = None,
+        ledger: Ledger | None = None,
+    ) -> Evaluation:
         """Return the evaluation of ``spec``, made now if it is not known; a failed one says why.
+
+        Args:
+            ledger: Says which trainings to stop before their end; without it, all are taken there, also those that were
+                stopped before.
 
         Raises:
             DeviceError: the device was lost; what was evaluated before is kept.
         """
         known = self.known(spec, budget)
-        if known is not None:
+        if known is not None and not (known.partial and self._goes_on(known, ledger)):
             return known
         start = time.perf_counter()
         try:
-            made = self._make(spec, budget, stage)
+            made = self._make(spec, budget, stage, ledger)
         except DeviceError:
             raise  # no other candidate could be measured either
         except CANDIDATE_ERRORS as error:
             made = Evaluation(spec, budget, self.names, Curve(()), (), {}, 0.0, str(error))
             if isinstance(error, MeasurementError):
                 return made  # the device may answer next time: nothing is kept
-        made = dataclasses.replace(made, seconds=time.perf_counter() - start)
+        earlier = 0.0 if known is None else known.seconds
+        made = dataclasses.replace(made, seconds=earlier + time.perf_counter() - start)
         self._folder.write_evaluation(self._key(spec, budget), made.to_json())
         return made
 
     def work(self, spec: NetworkSpec, budget: Budget = "final") -> int:
-        """Return how many samples training ``spec`` will take in, over all epochs; nothing for what is known."""
-        return 0 if self.known(spec, budget) is not None else self._trainer.work(spec, budget)
+        """Return how many samples training ``spec`` to its end will take in; nothing for what is known."""
+        known = self.known(spec, budget)
+        return 0 if known is not None and not known.partial else self._trainer.work(spec, budget)
 
-    def _make(self, spec: NetworkSpec, budget: Budget, stage: Stage | None) -> Evaluation:
+    def _make(self, spec: NetworkSpec, budget: Budget, stage: Stage | None, ledger: Ledger | None) -> Evaluation:
         # Costs come first: a branch that does not fit is refused before any training.
-        model = self.costs[Kind(spec.precision, spec.confidence)]
-        costs = model.network(spec.branches, self._trainer.settings(spec).cascade)
-        weights = self._trainer.train(spec, budget, stage)
-        logits = self.logits(spec, weights)
+        costs = self._costs(spec)
+        watch = None if ledger is None else ledger.watch(spec, self._ends(spec))
+        trained, logits = self._trained(spec, lambda: self._trainer.train(spec, budget, stage, watch))
         measure, prefixes = build_confidence(spec.confidence), spec.cascade != NO_CASCADE
         answers = answers_of(measure, logits, self.truth, prefixes=prefixes)
         curve = self._tune(answers, costs, self._trainer.settings(spec).thresholds)
@@ -142,11 +167,55 @@ class Evaluator:
             StaticPoint(self._accuracy(said), self._named(costs.truncated(exit_)))
             for exit_, said in enumerate(logits[: len(costs.cuts)])
         )
-        return Evaluation(spec, budget, self.names, curve, truncated, weights, 0.0)
+        return Evaluation(
+            spec,
+            budget,
+            self.names,
+            curve,
+            truncated,
+            trained.weights,
+            0.0,
+            curves=trained.curves,
+            epochs=trained.epochs,
+        )
+
+    def _trained(
+        self, spec: NetworkSpec, train: Callable[[], Trained], tries: int = _MOST_DAMAGED
+    ) -> tuple[Trained, list[Tensor]]:
+        """Return a trained network and its logits; records that are damaged are made again."""
+        try:
+            trained = train()
+            return trained, self.logits(spec, trained.weights)
+        except DamagedFile as damage:
+            if not tries:
+                raise
+            logger.warning("%s; it is made again", damage)
+        return self._trained(spec, train, tries - 1)
+
+    def _goes_on(self, known: Evaluation, ledger: Ledger | None) -> bool:
+        """Tell whether something that was stopped is to be trained further now."""
+        if ledger is None:
+            return True
+        hopeless = [
+            ledger.hopeless(known.spec, costs, curve)
+            for costs, curve, epochs in zip(self._ends(known.spec), known.curves, known.epochs, strict=False)
+            if epochs is not None
+        ]
+        return not all(hopeless)
+
+    def _costs(self, spec: NetworkSpec) -> NetworkCosts:
+        model = self.costs[Kind(spec.precision, spec.confidence)]
+        return model.network(spec.branches, self._trainer.settings(spec).cascade)
+
+    def _ends(self, spec: NetworkSpec) -> list[Mapping[str, float]]:
+        """Return the costs of the static networks that end at each exit, the last of them the backbone."""
+        costs = self._costs(spec)
+        truncated = [self._named(costs.truncated(exit_)) for exit_ in range(len(costs.cuts))]
+        return [*truncated, self._named(self.costs[Kind(spec.precision, spec.confidence)].backbone)]
 
     def _tune(self, answers: Answers, costs: NetworkCosts, rule: Rule) -> Curve:
         """Solve for the curve over the costs that are objectives, limits or target; give its points every cost."""
-        settings = self._experiment.search
+        settings = self.experiment.search
         names = dict.fromkeys([*settings.cost_objectives, *self._limited])
         if settings.target is not None:
             names[settings.target.cost] = None
@@ -173,7 +242,7 @@ class Evaluator:
     def _key(self, spec: NetworkSpec, budget: Budget) -> str:
         """Return the key of an evaluation; limits, which may change while a run goes on, decide what is solved over."""
         rule, limited = self._trainer.settings(spec).thresholds, sorted(set(self._limited))
-        return digest(spec.key, rule, self._trainer.context(spec, budget), *limited)
+        return digest(spec.key, rule, self._trainer.plan(spec, budget).context, *limited)
 
     def _static(self, logits: Tensor, model: CostModel) -> StaticPoint:
         return StaticPoint(self._accuracy(logits), self._named(model.backbone))

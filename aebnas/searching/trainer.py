@@ -2,36 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from aebnas.branches.linked import Cascade, build_exit
-from aebnas.branches.spec import NO_CASCADE, NetworkSpec
+from aebnas.branches.spec import NetworkSpec
 from aebnas.experiment import Experiment
-from aebnas.files import canonical_json, digest
 from aebnas.prepare import Prepared
 from aebnas.progress import Progress, Stage
 from aebnas.run_folder import RunFolder
+from aebnas.searching.claimed import make_claimed
 from aebnas.searching.evaluation import Budget
-from aebnas.store import load_state, state_of
-from aebnas.training.candidates import TrainedBranch, train_branch, train_network
+from aebnas.searching.plan import Plan
+from aebnas.searching.rungs import Watch
+from aebnas.searching.stopped import Kept, Record, Shelf
+from aebnas.store import Claim, load_state, state_of
+from aebnas.training.candidates import BranchJob, TrainedBranch, train_branch, train_branches, train_network
 from aebnas.training.features import FeatureStore
 from aebnas.training.fit import logits_of
-from aebnas.training.regimes import REGIMES, Regime, matters
-from aebnas.training.settings import FitSettings
+from aebnas.training.regimes import REGIMES
+
+Teach = Callable[..., list[TrainedBranch]]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network; arguments as of :class:`~aebnas.searching.evaluation.Evaluation`."""
+
+    weights: Mapping[str, Any]
+    curves: tuple[tuple[float, ...], ...]
+    epochs: tuple[int | None, ...]
 
 
 class Trainer:
     """Trains networks under the settings that they choose for themselves, and keeps what it trained.
 
     On a frozen backbone a branch is trained once, whatever networks it is part of; where branches are trained one after
-    the other, once for all that stand before it. Where the backbone moves, a network is trained as a whole.
+    the other, once for all that stand before it. Where the backbone moves, a network is trained as a whole. Training
+    that another process is at is waited for.
 
     Args:
         regimes: Those that networks may have; if one freezes the backbone, its features are kept.
+        verify: Compare the checksums of features that are there.
+        teach: Trains branches that need not hear each other: :func:`~aebnas.training.branches.train_branches`, or what
+            takes its arguments.
     """
 
     def __init__(
@@ -43,8 +62,11 @@ class Trainer:
         *,
         device: torch.device,
         progress: Progress,
+        verify: bool = False,
+        teach: Teach | None = None,
     ) -> None:
         self._experiment, self._prepared, self._folder, self._device = experiment, prepared, folder, device
+        self._teach = teach or train_branches
         self._own: dict[tuple[Any, ...], Experiment] = {}
         # A regime that moves the backbone computes its own features: only the final logits, the teacher, are kept.
         frozen = any(REGIMES[name].kind != "whole" for name in regimes)
@@ -57,6 +79,8 @@ class Trainer:
             budget_gib=self.budget_gib,
             device=device,
             progress=progress,
+            dtype=experiment.cache_dtype,
+            copies=experiment.cache_copies,
         )
 
     @property
@@ -71,15 +95,26 @@ class Trainer:
             self._own[key] = self._experiment.of_network(spec)
         return self._own[key]
 
-    def train(self, spec: NetworkSpec, budget: Budget, stage: Stage | None) -> dict[str, Any]:
-        """Train what is not there yet; return where the weights are in the run's stores.
+    def plan(self, spec: NetworkSpec, budget: Budget) -> Plan:
+        """Return how ``spec`` is trained."""
+        return Plan(spec, budget, self.settings(spec), self._prepared.fingerprint)
+
+    def train(self, spec: NetworkSpec, budget: Budget, stage: Stage | None, watch: Watch | None = None) -> Trained:
+        """Train what is not there yet.
+
+        Args:
+            watch: Asked after every epoch of an exit, and before a training that was stopped goes on; where it says no,
+                that one is left as it is. Only about what may be stopped, see :class:`~aebnas.searching.plan.Plan`.
 
         Raises:
-            TrainingError: the loss is not finite. BranchError: a branch does not fit its attach point.
+            TrainingError: the loss is not finite. BranchError: a branch does not fit its attach point. DamagedFile: a
+                record was damaged; it has been put aside, and a second call makes it again.
         """
-        if spec.branches and _regime(spec).kind == "whole":
-            return {"network": self._network(spec, budget, stage)}
-        return {"branches": self._branches(spec, budget, stage)}
+        plan, shown = self.plan(spec, budget), stage or Stage()
+        allowed = watch if plan.stoppable else None
+        if plan.whole:
+            return self._network(plan, shown, allowed)
+        return self._in_order(plan, shown) if plan.in_order else self._branches(plan, shown, allowed)
 
     def logits(self, weights: Mapping[str, Any]) -> list[Tensor]:
         """Return what every exit of a trained network, in fp32, says of the validation split: (N, C) each."""
@@ -96,63 +131,104 @@ class Trainer:
         return all(self._folder.branches.has(key) for key in weights.get("branches", ()))
 
     def work(self, spec: NetworkSpec, budget: Budget) -> int:
-        """Return how many samples training ``spec`` will take in, over all epochs; nothing for what is there."""
+        """Return how many samples training ``spec`` to its end will take in, over all epochs that are left."""
+        plan = self.plan(spec, budget)
         if not spec.branches:
             return 0
         train = len(self._prepared.data.train)
-        samples = min(train, self._samples(spec, budget) or train) * self._training(spec, budget).epochs
-        if _regime(spec).kind == "whole":
-            return 0 if self._folder.networks.has(self._network_key(spec, budget)) else samples
-        return samples * sum(not self._folder.branches.has(key) for key in self._branch_keys(spec, budget))
+        shelf = Shelf(self._folder.networks if plan.whole else self._folder.branches, plan)
+        keys = [plan.network_key] if plan.whole else plan.branch_keys
+        return min(train, plan.samples or train) * sum(map(shelf.left, keys))
 
-    def context(self, spec: NetworkSpec, budget: Budget) -> str:
-        """Return all that training ``spec`` depends on beside its branches, as text."""
-        own, regime = self.settings(spec).regime, _regime(spec)
-        plain = own.model_dump(mode="json", exclude={"training", "final_epochs", "train_samples"})
-        values = {key: value for key, value in _flat(plain) if matters(own, key)}
-        values |= {"target": regime.target(own), "start": regime.starts(own)}
-        values |= {"training": self._training(spec, budget).model_dump(mode="json")}
-        values |= {"samples": self._samples(spec, budget), "budget": budget}
-        if "confidence" in regime.uses:
-            values["confidence"] = spec.confidence
-        return canonical_json([values, self._experiment.seed, self._prepared.fingerprint])
+    def _branches(self, plan: Plan, stage: Stage, watch: Watch | None) -> Trained:
+        keys, shelf = plan.branch_keys, Shelf(self._folder.branches, plan)
 
-    def _branches(self, spec: NetworkSpec, budget: Budget, stage: Stage | None) -> list[str]:
-        keys, stored = self._branch_keys(spec, budget), self._folder.branches
-        own = self.settings(spec)
-        for number, (branch, key) in enumerate(zip(spec.branches, keys, strict=True)):
-            if stored.has(key):
-                continue
-            trained = train_branch(
-                branch,
+        def find(number: int) -> Kept | None:
+            return shelf.find(keys[number], None if watch is None else _branch_goes_on(watch, number))
+
+        def make(claims: Mapping[int, Claim]) -> None:
+            numbers = list(claims)
+            stopped = [shelf.stopped(keys[number]) for number in numbers]
+            jobs = [
+                BranchJob(plan.spec.branches[number], None if found is None else found[1]["paused"])
+                for number, found in zip(numbers, stopped, strict=True)
+            ]
+
+            def keep(job: int, trained: TrainedBranch) -> None:
+                self._keep(shelf, keys[numbers[job]], trained)
+                claims[numbers[job]].release()
+
+            self._teach(
+                jobs,
                 self._features,
                 self._prepared.backbone,
-                own.regime,
-                self._training(spec, budget),
-                samples=self._samples(spec, budget),
+                plan.own.regime,
+                plan.training,
+                samples=plan.samples,
                 seed=self._experiment.seed,
                 device=self._device,
                 stage=stage,
-                earlier=self._earlier(spec, keys[:number]) if _in_order(spec) else (),
-                cascade=own.cascade,
-                confidence=spec.confidence,
+                watch=None if watch is None else lambda job, epochs, accuracy: watch(numbers[job], epochs, accuracy),
+                done=keep,
+                mixed=self._experiment.mixed_precision,
             )
-            record = {
-                "state": state_of(trained.branch),
-                "validation_logits": trained.validation_logits,
-                "train_logits": trained.train_logits,
-                "accuracies": trained.accuracies,
-            }
-            stored.put(key, record)
-        return keys
 
-    def _earlier(self, spec: NetworkSpec, keys: Sequence[str]) -> list[TrainedBranch]:
-        """Return the trained branches of ``keys``, the first ones of ``spec``."""
+        make_claimed(shelf.store, keys, lambda number: find(number) is None, make, lambda: stage.advance(0))
+        return self._of_branches(plan, [find(number) for number in range(len(keys))])
+
+    def _in_order(self, plan: Plan, stage: Stage) -> Trained:
+        shelf = Shelf(self._folder.branches, plan)
+        for number, key in enumerate(plan.branch_keys):
+            make = partial(self._make_next, plan, shelf, number, stage)
+            missing = partial(self._is_missing, shelf, key)
+            make_claimed(shelf.store, [key], missing, make, lambda: stage.advance(0))
+        return self._of_branches(plan, list(map(Kept, plan.branch_keys)))
+
+    @staticmethod
+    def _is_missing(shelf: Shelf, key: str, number: int) -> bool:
+        return not shelf.store.has(key)
+
+    def _make_next(self, plan: Plan, shelf: Shelf, number: int, stage: Stage, claims: Mapping[int, Claim]) -> None:
+        """Train the branch of that number, which goes by those before it."""
+        trained = train_branch(
+            plan.spec.branches[number],
+            self._features,
+            self._prepared.backbone,
+            plan.own.regime,
+            plan.training,
+            samples=plan.samples,
+            seed=self._experiment.seed,
+            device=self._device,
+            stage=stage,
+            earlier=self._earlier(plan, number),
+            cascade=plan.own.cascade,
+            confidence=plan.spec.confidence,
+            mixed=self._experiment.mixed_precision,
+        )
+        self._keep(shelf, plan.branch_keys[number], trained)
+
+    def _keep(self, shelf: Shelf, key: str, trained: TrainedBranch) -> None:
+        record = {
+            "state": state_of(trained.branch),
+            "validation_logits": trained.validation_logits,
+            "train_logits": trained.train_logits,
+            "accuracies": trained.accuracies,
+        }
+        shelf.put(key, record, trained.accuracies, trained.paused)
+
+    def _of_branches(self, plan: Plan, found: Sequence[Kept | None]) -> Trained:
+        kept = [one or Kept(key) for one, key in zip(found, plan.branch_keys, strict=True)]
+        records = [self._folder.branches.get(one.key) for one in kept]
+        curves = tuple(tuple(accuracy for (accuracy,) in record["accuracies"]) for record in records)
+        return Trained({"branches": [one.key for one in kept]}, curves, tuple(one.epochs for one in kept))
+
+    def _earlier(self, plan: Plan, count: int) -> list[TrainedBranch]:
+        """Return the first ``count`` trained branches."""
         backbone, stored = self._prepared.backbone, self._folder.branches
         shapes = {point.name: point.shape for point in backbone.attach_points}
-        cascade: Cascade = self.settings(spec).cascade
+        cascade: Cascade = plan.own.cascade
         found = []
-        for number, (branch, key) in enumerate(zip(spec.branches, keys, strict=False)):
+        for number, (branch, key) in enumerate(zip(plan.spec.branches[:count], plan.branch_keys, strict=False)):
             record = stored.get(key)
             module = build_exit(branch, shapes[branch.attach], backbone.num_classes, cascade, first=not number)
             load_state(module, record["state"], stored.path(key))
@@ -162,66 +238,63 @@ class Trainer:
             found.append(trained)
         return found
 
-    def _network(self, spec: NetworkSpec, budget: Budget, stage: Stage | None) -> str:
-        key = self._network_key(spec, budget)
-        if self._folder.networks.has(key):
-            return key
-        own = self.settings(spec)
+    def _network(self, plan: Plan, stage: Stage, watch: Watch | None) -> Trained:
+        key, shelf = plan.network_key, Shelf(self._folder.networks, plan)
+
+        def find() -> Kept | None:
+            return shelf.find(key, None if watch is None else partial(_network_goes_on, watch))
+
+        def make(claims: Mapping[int, Claim]) -> None:
+            self._make_network(plan, shelf, stage, watch)
+
+        make_claimed(shelf.store, [key], lambda _: find() is None, make, lambda: stage.advance(0))
+        kept = find() or Kept(key)
+        curves = _curves(shelf.store.get(kept.key))
+        return Trained({"network": kept.key}, curves, (kept.epochs,) * len(curves))
+
+    def _make_network(self, plan: Plan, shelf: Shelf, stage: Stage, watch: Watch | None) -> None:
+        data, stopped = self._prepared.data, shelf.stopped(plan.network_key)
         network, results = train_network(
-            spec.branches,
+            plan.spec.branches,
             self._prepared.backbone,
-            self._prepared.data,
-            own.regime,
-            self._training(spec, budget).epochs,
+            data,
+            plan.own.regime,
+            plan.training.epochs,
             initial=self._prepared.initial,
-            teacher=self._features.logits("train") if _regime(spec).target(own.regime) == "backbone" else None,
-            samples=self._samples(spec, budget),
+            teacher=self._features.logits("train") if plan.regime.target(plan.own.regime) == "backbone" else None,
+            samples=plan.samples,
             seed=self._experiment.seed,
             device=self._device,
             stage=stage,
-            cascade=own.cascade,
-            confidence=spec.confidence,
+            cascade=plan.own.cascade,
+            confidence=plan.spec.confidence,
+            mixed=self._experiment.mixed_precision,
+            watch=None if watch is None else partial(_any_goes_on, watch),
+            resume=None if stopped is None else stopped[1]["paused"],
         )
-        logits = logits_of(network.to(self._device), self._prepared.data.validation, self._device)
-        accuracies = [result.accuracies for result in results]
-        self._folder.networks.put(
-            key, {"state": state_of(network), "validation_logits": logits, "accuracies": accuracies}
-        )
-        return key
-
-    def _branch_keys(self, spec: NetworkSpec, budget: Budget) -> list[str]:
-        context, keys = self.context(spec, budget), list[str]()
-        for branch in spec.branches:
-            # In a row, those that come later need what it says of the training split, so that is kept with it.
-            row = ["in a row", *([spec.cascade, keys[-1]] if keys else [])] if _in_order(spec) else []
-            keys.append(digest(branch.key, context, *row))
-        return keys
-
-    def _network_key(self, spec: NetworkSpec, budget: Budget) -> str:
-        return digest(*(branch.key for branch in spec.branches), spec.cascade, self.context(spec, budget))
-
-    def _training(self, spec: NetworkSpec, budget: Budget) -> FitSettings:
-        settings = self.settings(spec).regime
-        epochs = settings.training.epochs if budget == "search" else settings.final_epochs
-        return settings.training.model_copy(update={"epochs": epochs})
-
-    def _samples(self, spec: NetworkSpec, budget: Budget) -> int | None:
-        return self.settings(spec).regime.train_samples if budget == "search" else None
+        record = {
+            "state": state_of(network),
+            "validation_logits": logits_of(network.to(self._device), data.validation, self._device),
+            "accuracies": [result.accuracies for result in results],
+        }
+        shelf.put(plan.network_key, record, results[-1].accuracies, results[-1].paused)
 
 
-def _regime(spec: NetworkSpec) -> Regime:
-    return REGIMES[spec.regime]
+def _branch_goes_on(watch: Watch, number: int) -> Callable[[int, Record], bool]:
+    return lambda epochs, record: watch(number, epochs, max(accuracy for (accuracy,) in record["accuracies"]))
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield settings and those of their blocks by dotted keys."""
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
+def _network_goes_on(watch: Watch, epochs: int, record: Record) -> bool:
+    return _any_goes_on(watch, epochs, [max(curve) for curve in _curves(record)])
 
 
-def _in_order(spec: NetworkSpec) -> bool:
-    """Tell whether a branch is trained with the answers of those before it."""
-    return _regime(spec).kind == "in-order" or spec.cascade != NO_CASCADE
+def _any_goes_on(watch: Watch, epochs: int, accuracies: Sequence[float]) -> bool:
+    """Tell whether any exit may go on, and with it the network."""
+    # All are asked, also once one has said yes: a watch remembers what it was told.
+    answers = [watch(number, epochs, accuracy) for number, accuracy in enumerate(accuracies)]
+    return any(answers)
+
+
+def _curves(record: Record) -> tuple[tuple[float, ...], ...]:
+    """Return the validation accuracy of every exit of a whole network, per epoch of the last phase of its training."""
+    return tuple(zip(*record["accuracies"][-1], strict=True))

@@ -165,9 +165,14 @@ def test_fp32_is_judged_without_converting(open_evaluator, network, unconvertibl
 @pytest.mark.parametrize("regime", ["disjoint", "joint"])
 def test_a_network_is_trained_once_for_all_precisions(open_evaluator, network, monkeypatch, regime):
     trained = []
-    for name in ("train_branch", "train_network"):
+    for name, many in (("train_branches", list), ("train_network", lambda specs: [specs])):
         real = getattr(evaluating, name)
-        monkeypatch.setattr(evaluating, name, lambda *a, real=real, **k: (trained.append(a[0]), real(*a, **k))[1])
+
+        def spy(what, *a, real=real, many=many, **k):
+            trained.extend(many(what))
+            return real(what, *a, **k)
+
+        monkeypatch.setattr(evaluating, name, spy)
     evaluator = open_evaluator(regime__name=regime)
     made = [evaluator.evaluate(network(precision, regime=regime)) for precision in ("int8", "fp32", "fp16")]
     assert len(trained) == (2 if regime == "disjoint" else 1)

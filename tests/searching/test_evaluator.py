@@ -31,17 +31,22 @@ CPU = torch.device("cpu")
 def trained(monkeypatch):
     """Names of the branches and networks that were trained."""
     calls = []
-    branch, network = module.train_branch, module.train_network
+    branch, branches, network = module.train_branch, module.train_branches, module.train_network
 
     def count_branch(spec, *args, **options):
         calls.append(spec.attach)
         return branch(spec, *args, **options)
+
+    def count_branches(jobs, *args, **options):
+        calls.extend(job.spec.attach for job in jobs)
+        return branches(jobs, *args, **options)
 
     def count_network(specs, *args, **options):
         calls.append("+".join(spec.attach for spec in specs))
         return network(specs, *args, **options)
 
     monkeypatch.setattr(module, "train_branch", count_branch)
+    monkeypatch.setattr(module, "train_branches", count_branches)
     monkeypatch.setattr(module, "train_network", count_network)
     return calls
 
@@ -136,13 +141,13 @@ def test_other_training_settings_train_anew(open_evaluator, network, trained, op
 
 def test_the_final_budget_trains_longer_on_everything(open_evaluator, network, monkeypatch, prepared):
     seen = []
-    real = module.train_branch
+    real = module.train_branches
 
-    def spy(spec, features, backbone, regime, training, *, samples, **options):
+    def spy(jobs, features, backbone, regime, training, *, samples, **options):
         seen.append((training.epochs, samples))
-        return real(spec, features, backbone, regime, training, samples=samples, **options)
+        return real(jobs, features, backbone, regime, training, samples=samples, **options)
 
-    monkeypatch.setattr(module, "train_branch", spy)
+    monkeypatch.setattr(module, "train_branches", spy)
     evaluator = open_evaluator(regime__train_samples=64, regime__final_epochs=3)
     evaluator.evaluate(network(0))
     final = evaluator.evaluate(network(0), "final")
@@ -189,7 +194,7 @@ def test_a_failed_candidate_is_kept_with_its_reason(open_evaluator, network, mon
     def fail(*_, **__):
         raise TrainingError("the loss is nan")
 
-    monkeypatch.setattr(module, "train_branch", fail)
+    monkeypatch.setattr(module, "train_branches", fail)
     failed = open_evaluator().evaluate(network(0))
     assert (failed.failure, failed.curve.points) == ("the loss is nan", ())
     monkeypatch.undo()
@@ -200,7 +205,7 @@ def test_a_fault_of_the_program_is_not_a_failed_candidate(open_evaluator, networ
     def fault(*_, **__):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(module, "train_branch", fault)
+    monkeypatch.setattr(module, "train_branches", fault)
     with pytest.raises(ZeroDivisionError):
         open_evaluator().evaluate(network(0))
     assert not (tmp_path / "run" / "evaluations").exists()
@@ -244,7 +249,7 @@ def test_weights_that_were_deleted_are_trained_again(open_evaluator, network, tr
     evaluator = open_evaluator(regime__name=regime)
     before = evaluator.evaluate(network(0, regime=regime))
     store = "branches" if regime == "disjoint" else "networks"
-    (path,) = (tmp_path / "run" / store).iterdir()
+    (path,) = (tmp_path / "run" / store).glob("*.pt")
     path.unlink()
     again = open_evaluator(regime__name=regime).evaluate(network(0, regime=regime))
     assert path.exists()
@@ -308,7 +313,7 @@ def test_limits_that_came_later_are_solved_for_without_training(open_evaluator, 
 
 
 @pytest.mark.parametrize("cost", ["macs", "latency_ms"])
-def test_a_two_sided_target_is_met_as_by_trying_everything(open_evaluator, network, every_point, cost):
+def test_a_two_sided_target_is_met_as_well_as_by_trying_everything(open_evaluator, network, every_point, cost):
     index, plain = ("macs", "latency_ms").index(cost), open_evaluator(timer=FakeTimer(), **TRAINED)
     first = plain.evaluate(network(0, 1))
     everything = every_point(plain, first)
@@ -330,7 +335,8 @@ def test_a_two_sided_target_is_met_as_by_trying_everything(open_evaluator, netwo
             search__target={"cost": cost, "value": float(value), "rule": "two-sided"},
         )
         made = evaluator.evaluate(network(0, 1))
-        assert best(made.curve.points, value) == pytest.approx(best(everything, value), abs=1e-9)
+        # Thresholds between those of the grid may do better still.
+        assert best(made.curve.points, value) >= best(everything, value) - 1e-9
 
 
 def test_a_block_that_could_not_be_measured_is_tried_again(open_evaluator, network, trained, monkeypatch, tmp_path):
