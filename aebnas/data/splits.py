@@ -59,7 +59,7 @@ class Split(ABC):
         return None
 
     def on(self, device: torch.device) -> Split:
-        """Return the split with what it can hold in the memory of ``device``; index and order stay on the CPU."""
+        """Return the split, of the same class, with what it can hold in the memory of ``device``."""
         return self
 
 

@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -18,17 +18,16 @@ from aebnas.files import canonical_json, digest
 from aebnas.progress import Progress
 from aebnas.training.fit import EVALUATION_BATCH, to_device
 from aebnas.training.kept import LOGITS, AnyArray, KeptArrays, Layout, Write
-from aebnas.training.passes import BackbonePass, CachedSplit, ComputedSplit, ManyBatch, Together
+from aebnas.training.passes import BackbonePass, CachedSplit, ComputedSplit, ManyBatch, Together, batch_limit
 from aebnas.training.resident import resident, room
 
 __all__ = ["GIB", "FeatureStore", "ManyBatch", "Together"]
 
 SplitName = Literal["train", "validation"]
+AnySplit = TypeVar("AnySplit", bound=Split)
 CacheType = Literal["fp16", "fp32"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation")
 GIB = 1 << 30
-# Of the features of one batch at all attach points, while they are computed.
-_PASS_BYTES = 1 << 27
 _DTYPES: dict[CacheType, np.dtype[Any]] = {"fp16": np.dtype(np.float16), "fp32": np.dtype(np.float32)}
 
 
@@ -73,7 +72,7 @@ class FeatureStore:
         self._shapes = [point.shape for point in backbone.attach_points]
         self.cached_points = self._choose(budget_gib)
         self._room = room(device)
-        self._near: dict[tuple[SplitName, int], Split] = {}
+        self._near: dict[tuple[SplitName, int], CachedSplit] = {}
         self._near_images: dict[SplitName, ImageSplit] = {}
         self._arrays: dict[SplitName, dict[str, AnyArray]] = {}
         self._logits: dict[SplitName, Tensor] = {}
@@ -92,15 +91,12 @@ class FeatureStore:
         """Return the features at attach point number ``point`` as a split."""
         if point not in self.cached_points:
             return ComputedSplit(self._pass(name, [point]), point)
-        if (name, point) not in self._near:
-            features = _tensor(self._arrays[name][str(point)])
-            self._near[name, point] = self._bring(CachedSplit(features, self._sources[name].labels))
-        return self._near[name, point]
+        return self._kept(name, point)
 
     def together(self, name: SplitName, points: Sequence[int]) -> Together:
         """Return the features at several attach points at once, over one backbone pass per batch for those not kept."""
         computed = [point for point in points if point not in self.cached_points]
-        cached = {point: self.split(name, point) for point in points if point in self.cached_points}
+        cached = {point: self._kept(name, point) for point in points if point in self.cached_points}
         return Together(cached, self._pass(name, computed) if computed else None)
 
     def logits(self, name: SplitName) -> Tensor:
@@ -141,7 +137,9 @@ class FeatureStore:
         half = self._dtype == np.float16
         with progress.stage(label, len(source) * copies) as stage:
             for copy in range(copies):
-                for batch in source.read(self._batch_size(), order=None, look=copy or None):
+                for batch in source.read(
+                    min(EVALUATION_BATCH, batch_limit(self._shapes)), order=None, look=copy or None
+                ):
                     *features, final = self._backbone.features(to_device(batch.images, self._device))
                     append(LOGITS, final.float().cpu().numpy())
                     for point in self.cached_points:
@@ -150,19 +148,25 @@ class FeatureStore:
                         append(str(point), kept.cpu().numpy())
                     stage.advance(len(batch.labels))
 
-    def _batch_size(self) -> int:
-        sample = 4 * sum(math.prod(shape) for shape in self._shapes)
-        return max(1, min(EVALUATION_BATCH, _PASS_BYTES // sample))
+    def _kept(self, name: SplitName, point: int) -> CachedSplit:
+        if (name, point) not in self._near:
+            features = _tensor(self._arrays[name][str(point)])
+            self._near[name, point] = self._bring(CachedSplit(features, self._sources[name].labels))
+        return self._near[name, point]
 
     def _pass(self, name: SplitName, points: Sequence[int]) -> BackbonePass:
         if name not in self._near_images:
-            source = self._sources[name]
-            near = self._bring(source)
-            self._near_images[name] = near if isinstance(near, ImageSplit) else source
-        segments = list(self._backbone.segments)
-        return BackbonePass(segments, points, self._near_images[name], self._device, self._copies[name])
+            self._near_images[name] = self._bring(self._sources[name])
+        return BackbonePass(
+            list(self._backbone.segments),
+            points,
+            self._near_images[name],
+            self._device,
+            copies=self._copies[name],
+            limit=batch_limit(self._shapes[: max(points) + 1]),
+        )
 
-    def _bring(self, split: Split) -> Split:
+    def _bring(self, split: AnySplit) -> AnySplit:
         """Return ``split`` on an accelerator while there is room, which all splits of this store share."""
         near = resident(split, self._device, limit=self._room) if self._device.type == "cuda" else split
         if near is not split:

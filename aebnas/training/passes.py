@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,6 +14,8 @@ from aebnas.training.fit import to_device
 
 # Features are moved to an accelerator in pieces, not by way of a copy of all of them.
 _CHUNK = 1024
+# Of the features in one batch that is not trained on; those of large images would take gigabytes.
+BATCH_BYTES = 1 << 27
 
 
 class ManyBatch(NamedTuple):
@@ -28,10 +31,19 @@ def copy_of(seed: int | None, copies: int) -> int:
     return 0 if seed is None else seed % copies
 
 
+def batch_limit(shapes: Iterable[Sequence[int]]) -> int:
+    """Return how many samples of float32 tensors of ``shapes`` fit a batch."""
+    return max(1, BATCH_BYTES // (4 * sum(math.prod(shape) for shape in shapes)))
+
+
 class CachedSplit(Split):
     """A split whose images are the stored features at one attach point, float32 in batches.
 
-    With a seed, the copy that it gives is read; the index then counts the samples of the copies before, too.
+    With a seed, the copy that it gives is read; the index then counts the samples of the copies before, too. Without
+    one, batches may be smaller than asked for.
+
+    Attributes:
+        limit: Most samples of a batch without a seed.
 
     Args:
         features: (copies * N, ...) of the whole split, one copy after the other.
@@ -44,8 +56,10 @@ class CachedSplit(Split):
         self._near_labels = labels.to(features.device)
         self._rows = torch.arange(len(labels)) if rows is None else rows
         self.labels = labels[self._rows]
+        self.limit = batch_limit([features.shape[1:]])
 
     def batches(self, batch_size: int, *, seed: int | None = None) -> Iterator[Batch]:
+        batch_size = batch_size if seed is not None else min(batch_size, self.limit)
         samples, device = len(self._all_labels), self._features.device
         copy = copy_of(seed, len(self._features) // samples)
         for places in batch_indices(len(self._rows), batch_size, seed):
@@ -71,26 +85,34 @@ class CachedSplit(Split):
 class BackbonePass:
     """The features at some attach points, computed anew for every batch, in one pass over the segments.
 
+    Attributes:
+        labels: Class numbers, int64 (N,).
+        limit: Most samples of a batch without a seed.
+
     Args:
         segments: Of the frozen backbone, on ``device``.
         points: Numbers of the attach points.
         copies: Of the training images; all but the first are altered as the split alters them.
+        limit: Most samples of a batch without a seed.
     """
 
     def __init__(
         self,
         segments: Sequence[nn.Module],
-        points: Sequence[int],
+        points: Collection[int],
         images: ImageSplit,
         device: torch.device,
+        *,
         copies: int,
+        limit: int,
     ) -> None:
         self._segments, self._points, self._copies = segments, frozenset(points), copies
         self._images, self._device = images, device
-        self.labels = images.labels
+        self.labels, self.limit = images.labels, limit
 
     def batches(self, batch_size: int, *, seed: int | None = None) -> Iterator[ManyBatch]:
         """Yield every sample once, in order without ``seed``, else in the order and of the copy that it gives."""
+        batch_size = batch_size if seed is not None else min(batch_size, self.limit)
         copy = copy_of(seed, self._copies)
         for batch in self._images.read(batch_size, order=seed, look=copy or None):
             yield ManyBatch(batch.index + copy * len(self.labels), self._features(batch.images), batch.labels)
@@ -98,7 +120,7 @@ class BackbonePass:
     def subset(self, indices: Tensor) -> BackbonePass:
         """Return the samples at ``indices``, int64 (M,), in that order."""
         images = self._images.subset(indices)
-        return BackbonePass(self._segments, tuple(self._points), images, self._device, self._copies)
+        return BackbonePass(self._segments, self._points, images, self._device, copies=self._copies, limit=self.limit)
 
     @torch.no_grad()
     def _features(self, images: Tensor) -> dict[int, Tensor]:
@@ -136,7 +158,7 @@ class Together:
         labels: Class numbers, int64 (N,).
     """
 
-    def __init__(self, cached: Mapping[int, Split], computed: BackbonePass | None) -> None:
+    def __init__(self, cached: Mapping[int, CachedSplit], computed: BackbonePass | None) -> None:
         self._cached, self._computed = cached, computed
         self.labels = computed.labels if computed is not None else next(iter(cached.values())).labels
 
@@ -145,6 +167,9 @@ class Together:
 
     def batches(self, batch_size: int, *, seed: int | None = None) -> Iterator[ManyBatch]:
         """Yield every sample once, in order without ``seed``, else in the order and of the copy that it gives."""
+        if seed is None:  # all with the same batches
+            limits = [split.limit for split in self._cached.values()]
+            batch_size = min([batch_size, *limits, *([] if self._computed is None else [self._computed.limit])])
         cached = [split.batches(batch_size, seed=seed) for split in self._cached.values()]
         if self._computed is None:
             for first, *others in zip(*cached, strict=True):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TypeVar, cast
+
 import torch
 
 from aebnas.data.splits import Split
 
+AnySplit = TypeVar("AnySplit", bound=Split)
 # Of the memory that is free, so that networks, gradients and other processes have the rest.
 SHARE = 0.4
 
@@ -18,7 +21,7 @@ def room(device: torch.device, share: float = SHARE) -> int:
     return int(share * free)
 
 
-def resident(split: Split, device: torch.device, *, share: float = SHARE, limit: int | None = None) -> Split:
+def resident(split: AnySplit, device: torch.device, *, share: float = SHARE, limit: int | None = None) -> AnySplit:
     """Return ``split`` with its images or features on ``device`` if they fit there, else the split itself.
 
     Batches are the same, in the same order for the same seed; images, features and labels come on the device.
@@ -30,4 +33,4 @@ def resident(split: Split, device: torch.device, *, share: float = SHARE, limit:
     size = split.footprint()
     if size is None or size > (room(device, share) if limit is None else limit):
         return split
-    return split.on(device)
+    return cast(AnySplit, split.on(device))

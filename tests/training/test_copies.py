@@ -11,6 +11,7 @@ import torch
 from aebnas.data.augment import Augment, altered
 from aebnas.data.settings import AugmentSettings
 from aebnas.data.splits import TensorSplit
+from aebnas.training import passes
 from aebnas.training.features import GIB
 
 LOOKS = AugmentSettings(flip=True, shift=2)
@@ -163,3 +164,16 @@ def test_points_that_are_not_kept_share_one_pass(store, prepared, data, monkeypa
     runs.clear()
     list(none.together("train", [0]).batches(len(data.train)))
     assert runs == [0]  # no further than it must
+
+
+def test_batches_of_large_features_are_small_where_nothing_is_trained(some, prepared, monkeypatch):
+    sample = 4 * sum(math.prod(point.shape) for point in prepared.backbone.attach_points)
+    assert passes.batch_limit([point.shape for point in prepared.backbone.attach_points]) == (1 << 27) // sample
+    assert passes.batch_limit([(1 << 30,)]) == 1
+    monkeypatch.setattr(passes, "BATCH_BYTES", 20 * sample)
+    some._near.clear()  # limits are taken when splits are made
+    for view in (some.together("train", [0, 1]), some.split("train", 0), some.split("train", 1)):
+        sizes = [len(batch.labels) for batch in view.batches(512)]
+        assert sum(sizes) == 240
+        assert max(sizes) < 120
+        assert [len(batch.labels) for batch in view.batches(200, seed=1)] == [200, 40]
