@@ -15,13 +15,14 @@ from aebnas.cli_compare import compare
 from aebnas.cli_device import device_app
 from aebnas.cli_diagnose import diagnose
 from aebnas.cli_list import list_names
+from aebnas.cli_worker import Artifacts, Storage, Study, worker
 from aebnas.console import err, out
 from aebnas.errors import AebnasError, InputError
 
 try:
     from typer import TyperException as UsageProblem
 except ImportError:  # typer brought its own exceptions when it stopped using click
-    from click import ClickException as UsageProblem  # type: ignore[no-redef, import-not-found, unused-ignore]
+    from click import ClickException as UsageProblem  # type: ignore[no-redef, assignment, import-not-found, unused-ignore]
 
 # torch takes a second to import: verbs import what they need, so that --help and mistakes answer at once.
 app = typer.Typer(no_args_is_help=True, add_completion=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
@@ -63,11 +64,19 @@ def search(
         list[str] | None,
         typer.Option(help="search.limits: latency_p95_ms=1.5, model_mib=2 ...; repeat for several.", metavar="KEY=MAX"),
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="search.workers: processes that run trials; threads are divided among them.")
+    ] = None,
+    storage: Storage = None,
+    artifacts: Artifacts = None,
+    study: Study = None,
     data_dir: DataDir = None,
     accelerator: Annotated[str | None, typer.Option(help="accelerator: auto, cpu, cuda or mps.")] = None,
     seed: Annotated[int | None, typer.Option(help="seed: of the splits, the weights and the sampler.")] = None,
 ) -> None:
     """Search, verify the finalists, print the front. The same command goes on with an interrupted search.
+
+    While it runs, `aebnas worker` helps it from other processes and machines.
 
     Example: [bold]aebnas search experiments/fashion-mnist.yaml --trials 80 --limits latency_p95_ms=0.4[/bold]
     """
@@ -84,6 +93,10 @@ def search(
         "device": device,
         "search.objectives": ["accuracy", *objectives] if objectives else None,
         **_limits(limits or []),
+        "search.workers": workers,
+        "search.storage": storage,
+        "search.artifacts": artifacts,
+        "search.study": study,
         "data.data_dir": None if data_dir is None else data_dir.resolve(),
         "accelerator": accelerator,
         "seed": seed,
@@ -206,6 +219,7 @@ def evaluate(
         out.print(evaluation_table(result))
 
 
+app.command()(worker)
 app.command("compare")(compare)
 app.command()(diagnose)
 

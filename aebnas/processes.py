@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import signal
 import sys
@@ -40,8 +41,15 @@ def settle_in() -> None:
     """Begin a process that was spawned: its parent alone decides when it ends."""
     # Ctrl-C reaches all processes of a terminal; the one that spawned the others ends them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # An exit instead of a death leaves no semaphores of libraries behind.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_ENDED))
+    signal.signal(signal.SIGTERM, _leave)
+
+
+def _leave(*_: object) -> None:
+    # An exit instead of a death leaves no semaphores of libraries behind; once, and without their complaints about
+    # being left in the middle of something.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    logging.disable()
+    sys.exit(_ENDED)
 
 
 def bury(process: SpawnProcess, patience_s: float = PATIENCE_S) -> None:

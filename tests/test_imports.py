@@ -20,7 +20,7 @@ FLOORS = [
     {"experiment", "experiment_compare", "experiment_search", "training", "export"},
     {"run_folder", "store", "rebuild", "prepare", "run"},
     {"searching", "comparing", "diagnosing", "report"},
-    {"cli_compare", "cli_device", "cli_diagnose", "cli_list"},
+    {"cli_compare", "cli_device", "cli_diagnose", "cli_list", "cli_worker"},
     {"cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

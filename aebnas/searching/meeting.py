@@ -103,13 +103,15 @@ def meet(folder: RunFolder, address: Address, say: Callable[[str], None], *, fir
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with contextlib.ExitStack() as stack:
         stack.enter_context(storage_errors(address.url))
-        storage = open_storage(address.url, say=say)
-        stack.callback(storage.remove_session)
-        if not first and not Board.exists(storage, address.study):
+        # To be asked, a file would be made.
+        there = first or address.file is None or address.file.exists()
+        storage = open_storage(address.url, say=say) if there else None
+        if storage is None or not (first or Board.exists(storage, address.study)):
             raise NoSearch(
                 f"there is no search {address.study} in that storage: begin it with `aebnas search`, or name another "
                 "with --study"
             )
+        stack.callback(storage.remove_session)
         board = Board(storage, address.study)
         presence = stack.enter_context(Presence(board, folder.path))
         files = None

@@ -47,6 +47,11 @@ class Address:
     study: str
     artifacts: str | None = None
 
+    @property
+    def file(self) -> Path | None:
+        """The file that the storage is, if it is one."""
+        return Path(str(database_of(self.url).database)) if scheme_of(self.url) == "sqlite" else None
+
     @classmethod
     def of(cls, folder: RunFolder, experiment: Experiment, url: str | None = None) -> Address:
         """Return the address of the search in ``folder``.

@@ -80,9 +80,10 @@ class Leader:
                 shown.update(archive)
             crew.wanted = False
             self._say_state("closing")
-            while self._under_way() and crew.at_work:
+            while crew.at_work:
                 crew.look(_LOOK_EVERY_S)
                 desk.check()
+                shown.update(archive)
 
     def _await_others(self, desk: CostDesk) -> None:
         """Let those who helped finish what they are at; what they leave behind is given back for another time."""

@@ -1,0 +1,90 @@
+"""The verb `aebnas worker`, and the options that say where the processes of a search meet."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aebnas.console import err, out
+
+if TYPE_CHECKING:
+    from aebnas.run_folder import RunFolder
+    from aebnas.searching.study import Address
+
+_STORAGE_HELP = (
+    "search.storage: URL of the study's database, postgresql://USER:PASSWORD@HOST/DATABASE say. A password is kept "
+    "nowhere: give it again, here or in AEBNAS_STORAGE."
+)
+Storage = Annotated[str | None, typer.Option(help=_STORAGE_HELP, envvar="AEBNAS_STORAGE", show_envvar=False)]
+Artifacts = Annotated[
+    str | None,
+    typer.Option(help="search.artifacts: folder or s3://BUCKET/PREFIX that machines without a common disk share."),
+]
+Study = Annotated[
+    str | None, typer.Option(help="search.study: its name in that database; the experiment's name by default.")
+]
+
+
+def worker(
+    run_dir: Annotated[
+        Path,
+        typer.Argument(
+            help="The folder of the search, or one of this machine's own with --storage.", metavar="RUN_DIR"
+        ),
+    ],
+    storage: Annotated[str | None, typer.Option(help=_STORAGE_HELP)] = None,
+    artifacts: Artifacts = None,
+    study: Study = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder with the data set's files, looked in first.")] = None,
+    accelerator: Annotated[str | None, typer.Option(help="accelerator: auto, cpu, cuda or mps.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads that it trains with; all by default.")] = None,
+) -> None:
+    """Help a search that runs elsewhere: on this machine, on the same disk, or through a database and shared files.
+
+    Example: [bold]aebnas worker runs/digits[/bold]
+    """
+    import torch
+
+    from aebnas.progress import ConsoleProgress
+    from aebnas.run_folder import RunFolder
+    from aebnas.searching.worker import help_search
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    folder, progress = RunFolder(run_dir), ConsoleProgress(err)
+    own: dict[str, Any] = {
+        "data.data_dir": None if data_dir is None else data_dir.resolve(),
+        "accelerator": accelerator,
+    }
+    helped = help_search(folder, _address(folder, storage, artifacts, study), own=own, progress=progress)
+    out.print(f"{helped.trials} trials run here.", soft_wrap=True)
+    if helped.closed:
+        out.print("The search is finished: the run folder of the process that led it holds the front.", soft_wrap=True)
+    elif helped.led:
+        out.print("There is nothing left to help with: the search verifies its finalists now.", soft_wrap=True)
+    else:
+        out.print("The process that led the search is gone: run the same `aebnas search` again.", soft_wrap=True)
+
+
+def _address(folder: RunFolder, storage: str | None, artifacts: str | None, study: str | None) -> Address:
+    """Return where the search meets, by the options or by what the folder says."""
+    from aebnas.errors import InputError
+    from aebnas.searching.study import STORAGE_VARIABLE, Address
+
+    if folder.experiment_file.exists():
+        kept = folder.experiment()
+        if storage is not None and kept.search.storage is None:
+            raise InputError(f"the search in {folder.path} keeps its study there: leave out --storage")
+        here = Address.of(folder, kept, storage)
+        return Address(here.url, study or here.study, artifacts or here.artifacts)
+    url = storage or os.environ.get(STORAGE_VARIABLE)
+    if url is None:
+        raise InputError(
+            f"{folder.path} holds no run: give the folder of a search, or with --storage and --artifacts a new one"
+        )
+    if study is None:
+        raise InputError("--study is missing: give the name of the search's experiment, or its search.study")
+    return Address(url, study, artifacts)
