@@ -63,17 +63,14 @@ def holding(folder: Path, name: str, waiting: Callable[[], object], poll_s: floa
     """Hold ``name`` in ``folder`` for the length of the block; wait while another process has it.
 
     Args:
-        waiting: Called once if there is a wait.
+        waiting: Called before every further look while there is a wait.
 
     Raises:
         RunError: the folder cannot be written. RunFailed: the disk is full.
     """
-    hold = try_hold(folder, name)
-    if hold is None:
+    while (hold := try_hold(folder, name)) is None:
         waiting()
-    while hold is None:
         time.sleep(poll_s)
-        hold = try_hold(folder, name)
     with hold:
         yield
 

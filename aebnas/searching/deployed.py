@@ -13,7 +13,6 @@ from torch import Tensor
 
 from aebnas.branches.build import build_branch
 from aebnas.branches.spec import BranchSpec, NetworkSpec
-from aebnas.claims import holding
 from aebnas.data.splits import Split
 from aebnas.export.deployed import BlockSession, Chain, DeployedNetwork, Floats
 from aebnas.files import digest
@@ -24,7 +23,7 @@ from aebnas.run_folder import RunFolder
 from aebnas.store import load_state
 from aebnas.training.features import GIB
 from aebnas.training.fit import EVALUATION_BATCH
-from aebnas.training.kept import LOGITS, AnyArray, KeptArrays, Layout, Write, feature_bytes
+from aebnas.training.kept import LOGITS, AnyArray, KeptArrays, Layout, Write, feature_bytes, one_at_a_time
 
 
 class DeployedLogits:
@@ -69,8 +68,8 @@ class DeployedLogits:
 
     def _frozen(self, precision: str) -> DeployedFeatures:
         if precision not in self._backbones:
-            label = f"another process converts the backbone to {precision}: waiting for it"
-            with holding(self._folder.features, f"backbone-{precision}", lambda: self._progress.say(label)):
+            name, work = f"backbone-{precision}", f"converts the backbone to {precision}"
+            with one_at_a_time(self._folder.features, name, work, self._progress):
                 chain = deployed_backbone(self._prepared, precision, self._folder)
                 _ = chain.blocks  # converted now, by one process
             self._backbones[precision] = DeployedFeatures(

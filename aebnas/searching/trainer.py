@@ -81,6 +81,7 @@ class Trainer:
             progress=progress,
             dtype=experiment.cache_dtype,
             copies=experiment.cache_copies,
+            verify=verify,
         )
 
     @property

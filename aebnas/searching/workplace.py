@@ -109,6 +109,7 @@ class Workplace:
             limited=tuple(limits.limits),
             device=accelerator,
             progress=progress,
+            verify=not helping,
         )
         return cls(experiment, folder, prepared, genome, costs, evaluator, limits, target, progress, quiet)
 

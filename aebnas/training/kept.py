@@ -6,7 +6,7 @@ import contextlib
 import logging
 import math
 import zlib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from aebnas.claims import holding
 from aebnas.errors import RunError
 from aebnas.files import atomic_path, read_json, write_json
-from aebnas.progress import Progress
+from aebnas.progress import Progress, Stage
 
 logger = logging.getLogger(__name__)
 _CHUNK = 1 << 22
@@ -69,10 +69,9 @@ class KeptArrays:
         Raises:
             RunError: the folder cannot be written. RunFailed: the disk is full.
         """
-        waiting = f"another process computes the {label}: waiting for it"
         while True:
             if verify or not self._is_complete() or self._leftovers():
-                with holding(self._folder, self._name, lambda: progress.say(waiting)):
+                with one_at_a_time(self._folder, self._name, f"computes the {label}", progress):
                     self._look_after(write, label, verify)
             # Another process may have found a file damaged since, and taken it away.
             with contextlib.suppress(FileNotFoundError):
@@ -161,6 +160,29 @@ class KeptArrays:
     @property
     def _sums(self) -> Path:
         return self._folder / f"{self._name}.json"
+
+
+@contextlib.contextmanager
+def one_at_a_time(folder: Path, name: str, work: str, progress: Progress) -> Iterator[None]:
+    """Do ``work`` for the length of the block; wait, and say so, while another process is at it.
+
+    Args:
+        name: Of the claim in ``folder``.
+        work: What is done, after "another process".
+    """
+    with contextlib.ExitStack() as stack:
+        stages: list[Stage] = []
+
+        def waiting() -> None:
+            if not stages:
+                progress.say(f"another process {work}: waiting for it")
+                stages.append(stack.enter_context(progress.stage("waiting", 1)))
+            # Who waits is not to keep from its turn whoever wants this machine for itself.
+            stages[0].advance(0)
+
+        with holding(folder, name, waiting):
+            stack.close()
+            yield
 
 
 def feature_bytes(folder: Path, *, but: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from aebnas.claims import LOCKS
-from aebnas.progress import Progress
+from aebnas.progress import Progress, Stage
 from aebnas.training.kept import LOGITS, KeptArrays, Layout, feature_bytes
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -22,11 +23,24 @@ VALUES = {"0": np.arange(60, dtype=np.float16).reshape(10, 6), LOGITS: np.arange
 
 
 class Told(Progress):
-    def __init__(self):
-        self.said = []
+    """Hears what is said, and does something at the third look of whoever waits."""
+
+    def __init__(self, third):
+        self.said, self.looked, self.third = [], 0, third
 
     def say(self, text):
         self.said.append(text)
+
+    @contextlib.contextmanager
+    def stage(self, label, total, done=0):
+        class Counting(Stage):
+            def advance(_, steps=1):
+                self.looked += 1
+                if self.looked == 3:
+                    self.third()
+
+        assert label == "waiting"
+        yield Counting()
 
 
 def layouts(*parts):
@@ -119,17 +133,13 @@ def test_who_waits_is_told_and_goes_on_when_the_writer_is_killed(tmp_path):
     try:
         assert started.wait(120)
 
-        class Killing(Told):
-            def say(self, text):
-                super().say(text)
-                os.kill(process.pid, signal.SIGKILL)
-
-        progress = Killing()
+        progress = Told(lambda: os.kill(process.pid, signal.SIGKILL))
         arrays = make(tmp_path, progress=progress)
     finally:
         process.kill()
         process.join()
     assert progress.said == ["another process computes the numbers: waiting for it"]
+    assert progress.looked >= 3
     np.testing.assert_array_equal(arrays["0"], VALUES["0"])
     # What the killed one had written, gigabytes perhaps, is gone as well.
     left = sorted(path.name for path in tmp_path.iterdir() if path.name != LOCKS)
