@@ -133,7 +133,7 @@ class Evaluator:
             DeviceError: the device was lost; what was evaluated before is kept.
         """
         known = self.known(spec, budget)
-        if known is not None and not (known.partial and self._goes_on(known, ledger)):
+        if known is not None and not (known.partial and self.goes_on(known, ledger)):
             return known
         start = time.perf_counter()
         try:
@@ -148,6 +148,17 @@ class Evaluator:
         made = dataclasses.replace(made, seconds=earlier + time.perf_counter() - start)
         self._folder.write_evaluation(self._key(spec, budget), made.to_json())
         return made
+
+    def goes_on(self, known: Evaluation, ledger: Ledger | None) -> bool:
+        """Tell whether something that was stopped is to be trained further now."""
+        if ledger is None:
+            return True
+        hopeless = [
+            ledger.hopeless(known.spec, costs, curve)
+            for costs, curve, epochs in zip(self._ends(known.spec), known.curves, known.epochs, strict=False)
+            if epochs is not None
+        ]
+        return not all(hopeless)
 
     def work(self, spec: NetworkSpec, budget: Budget = "final") -> int:
         """Return how many samples training ``spec`` to its end will take in; nothing for what is known."""
@@ -191,17 +202,6 @@ class Evaluator:
                 raise
             logger.warning("%s; it is made again", damage)
         return self._trained(spec, train, tries - 1)
-
-    def _goes_on(self, known: Evaluation, ledger: Ledger | None) -> bool:
-        """Tell whether something that was stopped is to be trained further now."""
-        if ledger is None:
-            return True
-        hopeless = [
-            ledger.hopeless(known.spec, costs, curve)
-            for costs, curve, epochs in zip(self._ends(known.spec), known.curves, known.epochs, strict=False)
-            if epochs is not None
-        ]
-        return not all(hopeless)
 
     def _costs(self, spec: NetworkSpec) -> NetworkCosts:
         model = self.costs[Kind(spec.precision, spec.confidence)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -40,25 +41,28 @@ VARYING = ("latency_ms_measured", "backbone_ms_measured", "speedup_measured")
 @pytest.fixture
 def trained(monkeypatch):
     """Every branch that is trained, as (specification, epochs)."""
-    calls, real = [], trainer_module.train_branch
+    calls, real = [], trainer_module.train_branches
 
-    def spy(spec, features, backbone, regime, training, **options):
-        calls.append((spec.key, training.epochs))
-        return real(spec, features, backbone, regime, training, **options)
+    def spy(jobs, features, backbone, regime, training, **options):
+        calls.extend((job.spec.key, training.epochs) for job in jobs)
+        return real(jobs, features, backbone, regime, training, **options)
 
-    monkeypatch.setattr(trainer_module, "train_branch", spy)
+    monkeypatch.setattr(trainer_module, "train_branches", spy)
     return calls
 
 
 def fail_in_training(monkeypatch, when, error):
-    real = trainer_module.train_branch
+    real = trainer_module.train_branches
 
-    def train(spec, features, backbone, regime, training, **options):
-        if when(spec, training):
-            raise error
-        return real(spec, features, backbone, regime, training, **options)
+    def train(jobs, features, backbone, regime, training, *, done, watch=None, **options):
+        for number, job in enumerate(jobs):
+            if when(job.spec, training):
+                raise error
+            kept = partial(lambda number, _, trained: done(number, trained), number)
+            asked = watch and partial(lambda number, _, *what: watch(number, *what), number)
+            real([job], features, backbone, regime, training, done=kept, watch=asked, **options)
 
-    monkeypatch.setattr(trainer_module, "train_branch", train)
+    monkeypatch.setattr(trainer_module, "train_branches", train)
 
 
 def study_of(run):
