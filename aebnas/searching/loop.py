@@ -17,6 +17,7 @@ from aebnas.searching.evaluation import Evaluation, StaticPoint
 from aebnas.searching.evaluator import Evaluator
 from aebnas.searching.frontier import Reference
 from aebnas.searching.meeting import Meeting
+from aebnas.searching.rungs import Ledger
 from aebnas.searching.study import FAILURE, HYPERVOLUME, SPEC, finished, running, sample
 from aebnas.searching.workplace import Pausing, Workplace
 from aebnas.sharing.lost import mark
@@ -33,12 +34,14 @@ class Archive:
     Args:
         backbone: In fp32: the reference.
         converted: The static backbone in other precisions, by their names.
+        ledger: Learns from everything that is taken in, so that it can tell what is hopeless.
     """
 
     backbone: StaticPoint
     cost: str
     limits: CostLimits
     converted: Mapping[str, StaticPoint] = field(default_factory=dict)
+    ledger: Ledger | None = None
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
     _points: list[tuple[float, float]] = field(default_factory=list)
     _taken: set[int] = field(default_factory=set)
@@ -48,7 +51,7 @@ class Archive:
         """Return an empty archive of the search that ``place`` is of."""
         evaluator = place.evaluator
         cost = place.experiment.search.cost_objectives[0]
-        return cls(evaluator.backbone, cost, place.limits, evaluator.converted_backbones)
+        return cls(evaluator.backbone, cost, place.limits, evaluator.converted_backbones, place.ledger)
 
     @property
     def reference(self) -> Reference:
@@ -56,10 +59,13 @@ class Archive:
         return Reference(self.backbone.accuracy, self.backbone.costs[self.cost])
 
     def add(self, evaluation: Evaluation) -> None:
-        """Take in an evaluation that is not there yet."""
-        if evaluation.spec.key in self.evaluations:
+        """Take in an evaluation that is not there yet, or whose training had been stopped and went on."""
+        before = self.evaluations.get(evaluation.spec.key)
+        if before is not None and not (before.partial and before.epochs != evaluation.epochs):
             return
         self.evaluations[evaluation.spec.key] = evaluation
+        if self.ledger is not None:
+            self.ledger.add(evaluation)
         self._points += [
             (point.accuracy, evaluation.cost(point, self.cost))
             for point in evaluation.curve.points
@@ -79,7 +85,7 @@ class Archive:
             spec = NetworkSpec.from_json(trial.user_attrs[SPEC])
             evaluation = self.evaluations.get(spec.key) or evaluator.known(spec)
             if evaluation is None and make:
-                evaluation = evaluator.evaluate(spec)
+                evaluation = evaluator.evaluate(spec, ledger=self.ledger)
             if evaluation is not None:
                 self._taken.add(trial.number)
                 if spec.key not in self.evaluations:
@@ -89,7 +95,7 @@ class Archive:
 
     def in_order(self) -> Archive:
         """Return the same archive in an order that does not depend on who evaluated what and when."""
-        made = Archive(self.backbone, self.cost, self.limits, self.converted)
+        made = Archive(self.backbone, self.cost, self.limits, self.converted, self.ledger)
         for key in sorted(self.evaluations):
             made.add(self.evaluations[key])
         return made
@@ -178,8 +184,10 @@ def _next(study: optuna.Study, place: Workplace, met: Meeting | None) -> Trial |
 def _run(trial: Trial, study: optuna.Study, place: Workplace, archive: Archive) -> None:
     genes, trade_off = sample(trial, place.genome)
     spec = place.genome.decode(genes)
-    evaluation = archive.evaluations.get(spec.key) or _evaluated(spec, place)
-    archive.add(evaluation)
+    evaluation = archive.evaluations.get(spec.key)
+    if evaluation is None or evaluation.partial:
+        evaluation = _evaluated(spec, place)
+        archive.add(evaluation)
     try:
         _tell(trial, study, evaluation, trade_off, place, archive)
     except UpdateFinishedTrialError:
@@ -208,4 +216,4 @@ def _tell(
 
 def _evaluated(spec: NetworkSpec, place: Workplace) -> Evaluation:
     with place.quiet.working():
-        return place.evaluator.evaluate(spec, stage=Pausing(place.quiet))
+        return place.evaluator.evaluate(spec, stage=Pausing(place.quiet), ledger=place.ledger)

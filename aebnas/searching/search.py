@@ -42,6 +42,7 @@ from aebnas.searching.loop import Archive
 from aebnas.searching.meeting import Meeting, meet
 from aebnas.searching.rows import Row, front_rows, network_key, with_interval
 from aebnas.searching.sampler import make_sampler
+from aebnas.searching.settle import settle
 from aebnas.searching.starts import starting_genes
 from aebnas.searching.statics import backbone_rows, retrain_truncated, truncated_rows
 from aebnas.searching.study import Address, finished, queue, without_password
@@ -173,6 +174,8 @@ class _Search:
         archive, trials = leader.run(), finished(study)
         searched_s = time.perf_counter() - start - prepared_s
         with self.quiet.working():
+            if place.ledger is not None:
+                settle(archive, place.evaluator, place.ledger, place.progress)
             rows = self._verified(archive, place)
         data = place.prepared.data
         summary: dict[str, Any] = {

@@ -54,8 +54,10 @@ class Leader:
                 self._watch(archive, desk, shown)
             self._await_others(desk)
             shown.update(archive)
-        archive.sync(study.get_trials(deepcopy=False), place.evaluator, make=True)
-        return archive.in_order()
+        # Anew: what others have trained further meanwhile is known here as it was.
+        found = Archive.of(place)
+        found.sync(study.get_trials(deepcopy=False), place.evaluator, make=True)
+        return found.in_order()
 
     def _run_alone(self, archive: Archive, desk: CostDesk, shown: _Shown) -> None:
         def done(found: Archive) -> None:

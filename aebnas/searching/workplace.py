@@ -16,11 +16,12 @@ from aebnas.locks import Quiet
 from aebnas.prepare import Prepared, prepare
 from aebnas.progress import Progress, Stage
 from aebnas.run_folder import RunFolder
-from aebnas.searching.choice import CostLimits
+from aebnas.searching.choice import CostLimits, wanted_costs
 from aebnas.searching.cost_desk import Inquiry
 from aebnas.searching.costing import CostModels, by_precision, check_known, cost_models, kinds_of
 from aebnas.searching.evaluator import Evaluator
 from aebnas.searching.genes import network_genes
+from aebnas.searching.rungs import Ledger
 from aebnas.spaces.genome import Genome, build_genome
 
 
@@ -36,6 +37,7 @@ class Workplace:
     Args:
         limits: Of profile and experiment.
         target: The device that is measured on; None: it cannot be measured, or another process measures.
+        ledger: Says which trainings to stop; None: none.
         quiet: Lets this process pause while another one measures.
     """
 
@@ -48,6 +50,7 @@ class Workplace:
     limits: CostLimits
     target: Device | None
     progress: Progress
+    ledger: Ledger | None = None
     quiet: Quiet = field(default_factory=quiet_here)
 
     @classmethod
@@ -111,7 +114,8 @@ class Workplace:
             progress=progress,
             verify=not helping,
         )
-        return cls(experiment, folder, prepared, genome, costs, evaluator, limits, target, progress, quiet)
+        ledger = Ledger(wanted_costs(experiment, limits), evaluator.backbone) if experiment.search.rungs else None
+        return cls(experiment, folder, prepared, genome, costs, evaluator, limits, target, progress, ledger, quiet)
 
 
 class Paused(Progress):
