@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import uuid
 from collections.abc import Callable, Container, Sequence
 from typing import Any, TypeVar
 
@@ -17,15 +15,14 @@ from optuna.trial import FrozenTrial, TrialState
 from aebnas.sharing.patience import Patience
 
 T = TypeVar("T")
-_TOKEN = "aebnas:token"
 
 
 class PatientStorage(BaseStorage):
     """Hands every call on to ``inner``, with patience.
 
     A connection may break after the server has done what it was asked for. Attributes and parameters can be written
-    twice without harm; a trial that has come to the same end is done; a queued trial carries a token by which it is
-    found. A trial that began so may be left without a worker: :func:`aebnas.sharing.lost.give_back` sees to it.
+    twice without harm; a trial that has come to the same end is done; a queued trial is known by what is in it. A trial
+    that began so may be left without a worker: :class:`aebnas.sharing.lost.Returns` sees to it.
 
     Raises:
         RunFailed: the server was away for too long.
@@ -77,17 +74,16 @@ class PatientStorage(BaseStorage):
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         if template_trial is None:
             return self._call(lambda: self._inner.create_new_trial(study_id))
-        template, token = copy.deepcopy(template_trial), uuid.uuid4().hex
-        template.system_attrs = {**template.system_attrs, _TOKEN: token}
 
         def attempt(again: bool) -> int:
-            if again:
-                for trial in self._inner.get_all_trials(study_id, deepcopy=False):
-                    if trial.system_attrs.get(_TOKEN) == token:
-                        return trial._trial_id
-            return self._inner.create_new_trial(study_id, template)
+            got_through = self._like(study_id, template_trial) if again else None
+            return self._inner.create_new_trial(study_id, template_trial) if got_through is None else got_through
 
         return self._patience(attempt)
+
+    def _like(self, study_id: int, template: FrozenTrial) -> int | None:
+        trials = reversed(self._inner.get_all_trials(study_id, deepcopy=False))
+        return next((trial._trial_id for trial in trials if _content(trial) == _content(template)), None)
 
     def set_trial_param(
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
@@ -131,3 +127,8 @@ class PatientStorage(BaseStorage):
 
     def remove_session(self) -> None:
         self._inner.remove_session()
+
+
+def _content(trial: FrozenTrial) -> tuple[object, ...]:
+    """Return what a trial is made with; when it was made does not matter."""
+    return trial.state, trial.params, trial.values, trial.user_attrs, trial.system_attrs, trial.intermediate_values
