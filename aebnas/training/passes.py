@@ -15,7 +15,7 @@ from aebnas.training.fit import to_device
 # Features are moved to an accelerator in pieces, not by way of a copy of all of them.
 _CHUNK = 1024
 # Of the features in one batch that is not trained on; those of large images would take gigabytes.
-BATCH_BYTES = 1 << 27
+BATCH_BYTES = 1 << 25
 
 
 class ManyBatch(NamedTuple):

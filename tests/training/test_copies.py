@@ -168,7 +168,7 @@ def test_points_that_are_not_kept_share_one_pass(store, prepared, data, monkeypa
 
 def test_batches_of_large_features_are_small_where_nothing_is_trained(some, prepared, monkeypatch):
     sample = 4 * sum(math.prod(point.shape) for point in prepared.backbone.attach_points)
-    assert passes.batch_limit([point.shape for point in prepared.backbone.attach_points]) == (1 << 27) // sample
+    assert passes.batch_limit([point.shape for point in prepared.backbone.attach_points]) == (1 << 25) // sample
     assert passes.batch_limit([(1 << 30,)]) == 1
     monkeypatch.setattr(passes, "BATCH_BYTES", 20 * sample)
     some._near.clear()  # limits are taken when splits are made
