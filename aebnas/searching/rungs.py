@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -25,7 +26,7 @@ class Rule:
     A branch is, on its own, a static network: the backbone cut off there. After epoch ``e``, with ``a`` the best
     accuracy it has had, it stops if
 
-        ``a + gain + slack <= accuracy of f``
+        ``a + gain + slack <= accuracy of f``,    ``slack = extra + deviations * sqrt(a * (1 - a) / samples)``
 
     for some static network ``f`` that costs no more in any of the costs that count (objectives, limits, target). The
     backbone is such an ``f``, and so is every branch of an evaluation, with the accuracy it was left with. ``gain`` is
@@ -36,13 +37,17 @@ class Rule:
     attach points, or hear each other, and the full budget of finalists are never stopped. Extrapolating learning curves
     (Domhan et al. 2015) has the same end; this needs no model of them, and minds several costs.
 
+    The slack is there because a dominated branch may still serve in a network beside others, the more so the nearer it
+    is to what dominates it, and because an accuracy on few validation samples is not known better.
+
     Args:
-        slack: Accuracy (0 to 1) that a branch is given on top: a dominated one may still serve in a network beside
-            others, and more so the nearer it is to what dominates it.
+        extra: Accuracy (0 to 1) that a branch is given on top.
+        deviations: Standard deviations of an accuracy on the validation samples that it is given besides.
         fewest: Finished branches without which nothing is said.
     """
 
-    slack: float = 0.02
+    extra: float = 0.01
+    deviations: float = 3.0
     fewest: int = 5
 
 
@@ -52,10 +57,11 @@ class Ledger:
     Args:
         names: The costs that count; a search's :func:`~aebnas.searching.choice.wanted_costs`.
         backbone: The static backbone, which is finished.
+        samples: In the validation split.
     """
 
-    def __init__(self, names: Sequence[str], backbone: StaticPoint, rule: Rule = Rule()) -> None:
-        self._names, self._rule = tuple(names), rule
+    def __init__(self, names: Sequence[str], backbone: StaticPoint, samples: int, rule: Rule = Rule()) -> None:
+        self._names, self._samples, self._rule = tuple(names), samples, rule
         self._costs, self._accuracies = [self._row(backbone.costs)], [backbone.accuracy]
         # Best accuracy so far after each epoch, of every finished branch, by its training settings and its own key.
         self._curves: dict[Any, dict[str, Sequence[float]]] = {}
@@ -87,7 +93,8 @@ class Ledger:
         if gain is None:
             return False
         cheaper = (np.array(self._costs) <= self._row(costs)).all(axis=1)
-        return bool(np.array(self._accuracies)[cheaper].max(initial=0.0) >= best + gain + self._rule.slack)
+        slack = self._rule.extra + self._rule.deviations * math.sqrt(best * (1 - best) / self._samples)
+        return bool(np.array(self._accuracies)[cheaper].max(initial=0.0) >= best + gain + slack)
 
     def watch(self, spec: NetworkSpec, costs: Sequence[Mapping[str, float]]) -> Watch:
         """Return what is asked after every epoch of a training of ``spec``.

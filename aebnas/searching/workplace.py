@@ -114,7 +114,9 @@ class Workplace:
             progress=progress,
             verify=not helping,
         )
-        ledger = Ledger(wanted_costs(experiment, limits), evaluator.backbone) if experiment.search.rungs else None
+        ledger = None
+        if experiment.search.rungs:
+            ledger = Ledger(wanted_costs(experiment, limits), evaluator.backbone, len(evaluator.truth))
         return cls(experiment, folder, prepared, genome, costs, evaluator, limits, target, progress, ledger, quiet)
 
 

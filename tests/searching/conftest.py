@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -8,6 +11,8 @@ from aebnas.exits.curve import Curve, OperatingPoint
 from aebnas.searching.choice import CostLimits
 from aebnas.searching.evaluation import Evaluation, StaticPoint
 from aebnas.searching.loop import Archive
+
+sys.path.append(str(Path(__file__).parent))  # tests are imported by path, so what they share must be findable
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from aebnas.searching.evaluation import Evaluation, StaticPoint
 from aebnas.searching.rungs import Ledger, Rule
 
 SPEC = NetworkSpec((BranchSpec("a"),))
-RULE = Rule(slack=0.0, fewest=2)
+RULE = Rule(extra=0.0, deviations=0.0, fewest=2)
 
 
 def costs(macs, latency=1.0, size=1.0):
@@ -37,8 +37,8 @@ def finished(key, curve, macs, *, latency=1.0, epochs=None, spec=SPEC, accuracy=
     )
 
 
-def ledger_of(*evaluations, rule=RULE, names=("macs",), backbone=(0.95, 1000)):
-    made = Ledger(names, StaticPoint(backbone[0], costs(backbone[1])), rule)
+def ledger_of(*evaluations, rule=RULE, names=("macs",), backbone=(0.95, 1000), samples=100):
+    made = Ledger(names, StaticPoint(backbone[0], costs(backbone[1])), samples, rule)
     for each in evaluations:
         made.add(each)
     return made
@@ -70,15 +70,22 @@ def test_worked_cases(macs, curve, hopeless):
 
 
 def test_slack_is_added_to_what_a_branch_may_become():
-    assert ledger_of(*TWO, rule=Rule(0.01, 2)).hopeless(SPEC, costs(10), [0.5])
-    assert not ledger_of(*TWO, rule=Rule(0.01, 2)).hopeless(SPEC, costs(10), [0.6])
+    assert ledger_of(*TWO, rule=Rule(0.01, 0.0, 2)).hopeless(SPEC, costs(10), [0.5])
+    assert not ledger_of(*TWO, rule=Rule(0.01, 0.0, 2)).hopeless(SPEC, costs(10), [0.6])
+
+
+@pytest.mark.parametrize(("samples", "hopeless"), [(100, False), (10_000, True)])
+def test_on_few_validation_samples_there_is_more_slack(samples, hopeless):
+    """Two deviations of an accuracy of 0.5 are 0.1 on 100 samples, and 0.01 on 10,000; 0.1 is what is missing."""
+    ledger = ledger_of(*TWO, rule=Rule(0.01, 2.0, 2), samples=samples)
+    assert ledger.hopeless(SPEC, costs(10), [0.5]) == hopeless
 
 
 def test_nothing_is_said_before_enough_have_finished():
-    assert not ledger_of(*TWO, rule=Rule(0.0, 3)).hopeless(SPEC, costs(10), [0.1])
+    assert not ledger_of(*TWO, rule=Rule(0.0, 0.0, 3)).hopeless(SPEC, costs(10), [0.1])
     # The same branch in another network is no third one.
     third = Evaluation(**{**vars(TWO[0]), "spec": NetworkSpec((BranchSpec("x"), BranchSpec("z")))})
-    assert not ledger_of(*TWO, third, rule=Rule(0.0, 3)).hopeless(SPEC, costs(10), [0.1])
+    assert not ledger_of(*TWO, third, rule=Rule(0.0, 0.0, 3)).hopeless(SPEC, costs(10), [0.1])
 
 
 def test_all_costs_that_count_must_be_no_more():

@@ -16,7 +16,7 @@ from aebnas.searching.evaluator import Evaluator
 from aebnas.searching.finalists import eligible_rows
 from aebnas.searching.loop import Archive
 from aebnas.searching.rows import network_key
-from aebnas.searching.rungs import Ledger, Rule
+from aebnas.searching.rungs import Ledger
 from aebnas.searching.settle import settle
 
 
@@ -57,7 +57,7 @@ def specs(prepared):
 @pytest.fixture
 def found(evaluator, specs):
     """An archive of networks that were all stopped, and the ledger that stopped them."""
-    ledger = Stern(["macs"], evaluator.backbone, Rule())
+    ledger = Stern(["macs"], evaluator.backbone, len(evaluator.truth))
     archive = Archive(evaluator.backbone, "macs", CostLimits({}))
     for spec in specs:
         archive.add(evaluator.evaluate(spec, ledger=ledger))
