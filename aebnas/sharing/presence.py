@@ -21,8 +21,8 @@ from aebnas.sharing.board import Board
 
 _BEATS = "beats/"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
-# A closing worker does not wait longer for a storage that is away: its silence will tell.
-_FAREWELL_S = 5.0
+# A worker waits no longer to begin, nor to take its leave of a storage that is away: its silence will tell.
+_MOST_S = 5.0
 # Another process may take the empty folder away between its making and ours of a file in it.
 _TRIES = 5
 
@@ -70,7 +70,8 @@ class Presence:
         self._board, self._locks = board, folder / "workers"
         self._beats, self._heard, self._looked = 0, dict[str, _Heard](), clock()
         self._guard, self._stop = threading.Lock(), threading.Event()
-        self._lock = filelock.FileLock(self._path(self.worker), timeout=0, thread_local=False)
+        # Whoever looks has it for an instant.
+        self._lock = filelock.FileLock(self._path(self.worker), timeout=_MOST_S, thread_local=False)
         self._thread = threading.Thread(target=self._beat_on, name="presence", daemon=True)
 
     def __enter__(self) -> Presence:
@@ -97,7 +98,7 @@ class Presence:
         """End the beats and leave nothing behind; may be called twice."""
         self._stop.set()
         if self._thread.is_alive():
-            self._thread.join(_FAREWELL_S)
+            self._thread.join(_MOST_S)
         self._drop_lock()
 
     def beat(self) -> None:

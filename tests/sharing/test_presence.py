@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
+import filelock
 import pytest
 from optuna.storages import InMemoryStorage
 
@@ -168,3 +170,13 @@ def test_a_folder_that_is_a_file_is_told(board, tmp_path):
     with pytest.raises(RunError, match="choose another --run-dir"):
         presence(board, tmp_path).__enter__()
     assert board.items("") == {}
+
+
+def test_whoever_looks_at_a_lock_does_not_keep_its_owner_from_it(board, tmp_path):
+    here = presence(board, tmp_path)
+    (tmp_path / "workers").mkdir()
+    looker = filelock.FileLock(tmp_path / "workers" / f"{here.worker}.lock", thread_local=False)
+    looker.acquire()
+    threading.Timer(0.2, looker.release).start()
+    with here:
+        assert here.alive(here.worker)
