@@ -178,6 +178,8 @@ def _next(study: optuna.Study, place: Workplace, met: Meeting | None) -> Trial |
         trial = study.ask()
         if met is not None:
             mark(trial, met.presence)
+        # Before others ask: what is running is not proposed to them.
+        sample(trial, place.genome)
         return trial
 
 
