@@ -3,37 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import io
-import json
 import logging
 import os
-import pickle
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
 
 from aebnas.claims import Hold, try_hold
 from aebnas.errors import RunError
-from aebnas.files import canonical_json, read_json, write_atomic, write_json
+from aebnas.files import read_json, write_atomic, write_json
+from aebnas.sealed import NOT_WHOLE, DamagedFile, is_whole, put_aside, read_tensors, sum_of, write_tensors
+
+__all__ = ["Claim", "DamagedFile", "RecordStore", "Remote", "Store", "WeightStore", "load_state", "state_of"]
 
 logger = logging.getLogger(__name__)
 
-_MAKE_AGAIN = "delete it and run the same search again"
-# Behind the archive, where torch does not mind it. Files of older runs have none.
-_MARK = b"\naebnas sha256 "
-_SEAL_BYTES = len(_MARK) + 2 * hashlib.sha256().digest_size
 _SUM = "sha256"
-_NOT_WHOLE = "cut short, or its checksum differs"
-
-
-class DamagedFile(RunError):
-    """A record of a run was damaged; it has been put aside, so that whoever needs it makes it again."""
 
 
 class Remote(Protocol):
@@ -154,7 +142,7 @@ class WeightStore(Store):
         Raises:
             RunError: the folder cannot be written. RunFailed: the disk is full. What was there before is untouched.
         """
-        write_atomic(self.path(key), lambda file: _write(file, record))
+        write_atomic(self.path(key), lambda file: write_tensors(file, record))
         self._push(key)
 
     def get(self, key: str) -> dict[str, Any]:
@@ -168,12 +156,14 @@ class WeightStore(Store):
         if not path.exists() and not self._pull(key):
             raise _missing(path)
         try:
-            return _read(path)
+            return read_tensors(path)
+        except FileNotFoundError:  # another process has just put it aside
+            raise _missing(path) from None
         except DamagedFile as damage:
             if not self._pull(key):
                 raise
             logger.warning("%s; another machine had it whole", damage)
-        return _read(path)
+        return read_tensors(path)
 
     def _is_whole(self, key: str) -> bool:
         path = self.path(key)
@@ -184,8 +174,8 @@ class WeightStore(Store):
                 found = (about.st_ino, about.st_mtime_ns, about.st_size)
                 if self._known.get(key) == found:
                     return True
-                if not _is_whole(file):
-                    logger.warning("%s", _put_aside(path, _NOT_WHOLE, file))
+                if not is_whole(file):
+                    logger.warning("%s", put_aside(path, NOT_WHOLE, file))
                     return False
         except FileNotFoundError:
             return False
@@ -211,7 +201,7 @@ class RecordStore(Store):
         Raises:
             RunError: the folder cannot be written. RunFailed: the disk is full. What was there before is untouched.
         """
-        write_json(self.path(key), {**record, _SUM: _sum_of(record)})
+        write_json(self.path(key), {**record, _SUM: sum_of(record)})
         self._push(key)
 
     def get(self, key: str) -> dict[str, Any] | None:
@@ -235,12 +225,12 @@ class RecordStore(Store):
         except RunError as error:
             if not path.exists():  # another process has put it aside
                 return None
-            raise _put_aside(path, str(error.__cause__)) from None
+            raise put_aside(path, str(error.__cause__)) from None
         if not isinstance(record, dict):
-            raise _put_aside(path, "no dictionary")
+            raise put_aside(path, "no dictionary")
         # Records of older runs have no sum.
-        if record.pop(_SUM, None) not in (None, _sum_of(record)):
-            raise _put_aside(path, "its checksum differs")
+        if record.pop(_SUM, None) not in (None, sum_of(record)):
+            raise put_aside(path, "its checksum differs")
         return record
 
 
@@ -250,80 +240,12 @@ def load_state(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
         module.load_state_dict(state)
     except (RuntimeError, KeyError, TypeError) as error:
         first = str(error).splitlines()[0]
-        raise RunError(f"{path} does not fit the network ({first}): {_MAKE_AGAIN}") from None
+        raise RunError(f"{path} does not fit the network ({first}): delete it and run the same search again") from None
 
 
 def state_of(module: nn.Module) -> dict[str, Tensor]:
     """Return the weights of ``module``, detached, on the CPU."""
     return {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
-
-
-def _write(file: BinaryIO, record: dict[str, Any]) -> None:
-    # By way of memory: on a full disk, torch's own writing ends in a RuntimeError that says nothing of a disk.
-    buffer = io.BytesIO()
-    torch.save(record, buffer)
-    content = buffer.getbuffer()
-    file.write(content)
-    file.write(_MARK + hashlib.sha256(content).hexdigest().encode())
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Return what is in ``path``; what is damaged is put aside."""
-    try:
-        with path.open("rb") as file:
-            if not _is_whole(file):
-                raise _put_aside(path, _NOT_WHOLE, file)
-            try:
-                record = torch.load(file, weights_only=True)
-            except pickle.UnpicklingError:
-                # Its text would advise the user to load the file unsafely.
-                raise _put_aside(path, "no plain tensors", file) from None
-            except Exception as error:  # torch's readers raise anything on what is no archive
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
-                raise _put_aside(path, reason.partition(". ")[0], file) from None
-            if not isinstance(record, dict):
-                raise _put_aside(path, "no dictionary", file)
-            return record
-    except FileNotFoundError:  # another process has put it aside
-        raise _missing(path) from None
-    except OSError as error:
-        raise RunError(f"cannot read {path}: {error.strerror or error}; make it readable, or {_MAKE_AGAIN}") from error
-
-
-def _is_whole(file: BinaryIO) -> bool:
-    """Tell whether ``file`` is an archive with the sum that it ends in, if it ends in one; go back to its beginning."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - _SEAL_BYTES))
-    seal = file.read()
-    if not seal.startswith(_MARK):
-        whole = zipfile.is_zipfile(file)
-        file.seek(0)
-        return whole
-    file.seek(0)
-    state, left = hashlib.sha256(), size - _SEAL_BYTES
-    while left and (chunk := file.read(min(left, 1 << 20))):
-        state.update(chunk)
-        left -= len(chunk)
-    file.seek(0)
-    return seal == _MARK + state.hexdigest().encode()
-
-
-def _sum_of(record: dict[str, Any]) -> str:
-    # As it comes back from JSON, whose lists have been tuples and whose keys numbers.
-    text = canonical_json(json.loads(json.dumps(record, allow_nan=False)))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _put_aside(path: Path, reason: str, file: BinaryIO | None = None) -> DamagedFile:
-    """Rename the damaged ``path``, unless another process has replaced it since it was opened; return what to raise."""
-    aside = path.with_name(f"{path.name}.damaged")
-    done = f"put aside as {aside.name}"
-    try:
-        if file is None or os.fstat(file.fileno()).st_ino == path.stat().st_ino:
-            path.replace(aside)
-    except OSError:
-        done = "delete it"
-    return DamagedFile(f"{path} is damaged ({reason}): {done}, a search of this run makes it again")
 
 
 def _missing(path: Path) -> RunError:

@@ -18,7 +18,7 @@ FLOORS = [
     {"data", "backbones", "branches", "exits", "devices", "sharing"},
     {"spaces", "network", "costs"},
     {"experiment", "experiment_compare", "experiment_search", "training", "export"},
-    {"run_folder", "store", "rebuild", "prepare", "run"},
+    {"run_folder", "store", "sealed", "rebuild", "prepare", "run"},
     {"searching", "comparing", "diagnosing", "report"},
     {"cli_compare", "cli_device", "cli_diagnose", "cli_list", "cli_worker"},
     {"cli"},
