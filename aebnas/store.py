@@ -73,14 +73,15 @@ class Store:
 
     def __init__(self, folder: Path, suffix: str, remote: Remote | None = None) -> None:
         self._folder, self._suffix, self._remote = folder, suffix, remote
+        self._elsewhere: set[str] = set()
 
     def path(self, key: str) -> Path:
         """Return where the record of ``key`` is kept."""
         return self._folder / f"{key}{self._suffix}"
 
     def has(self, key: str) -> bool:
-        """Tell whether there is a record of ``key``: here, or pulled here now."""
-        return self.path(key).exists() or self._pull(key)
+        """Tell whether there is a record of ``key``: here, or pulled here now. Then others can have it as well."""
+        return self._is_here(key) or (self._pull(key) and self._is_here(key))
 
     def keys(self) -> list[str]:
         """Return the keys of the records that are here, sorted."""
@@ -113,16 +114,36 @@ class Store:
     def _name(self, key: str) -> str:
         return f"{self._folder.name}/{key}{self._suffix}"
 
+    def _is_here(self, key: str) -> bool:
+        if not self._is_whole(key):
+            return False
+        # A process that was killed after writing a file may not have sent it.
+        if self._remote is not None and key not in self._elsewhere:
+            if self._remote.has(self._name(key)):
+                self._elsewhere.add(key)
+            else:
+                self._push(key)
+        return True
+
+    def _is_whole(self, key: str) -> bool:
+        return self.path(key).exists()
+
     def _pull(self, key: str) -> bool:
-        return self._remote is not None and self._remote.pull(self._name(key), self.path(key))
+        if self._remote is None or not self._remote.pull(self._name(key), self.path(key)):
+            return False
+        self._elsewhere.add(key)
+        return True
 
     def _push(self, key: str) -> None:
         if self._remote is not None:
             self._remote.push(self._name(key), self.path(key))
+            self._elsewhere.add(key)
 
 
 class WeightStore(Store):
     """Dictionaries of tensors by key, each in one file of ``folder`` that ends in its SHA-256.
+
+    A record that is damaged is put aside when it is asked for, and counts as missing.
 
     Args:
         remote: Where records are looked for that are not here, and sent to.
@@ -131,10 +152,6 @@ class WeightStore(Store):
     def __init__(self, folder: Path, remote: Remote | None = None) -> None:
         super().__init__(folder, ".pt", remote)
         self._known: dict[str, tuple[int, int, int]] = {}
-
-    def has(self, key: str) -> bool:
-        """Tell whether there is a whole record of ``key``: here, or pulled here now; a damaged one is put aside."""
-        return self._is_whole(key) or (self._pull(key) and self._is_whole(key))
 
     def put(self, key: str, record: dict[str, Any]) -> None:
         """Keep ``record`` (tensors, numbers, texts, lists and dictionaries of them).

@@ -309,6 +309,23 @@ def test_what_one_machine_has_made_another_finds(machines, kind, name):
     assert there.get("a") == {"value": 1}
 
 
+@pytest.mark.parametrize(("kind", "name"), [(WeightStore, "branches/a.pt"), (RecordStore, "evaluations/a.json")])
+def test_what_a_killed_process_did_not_send_is_sent_by_the_next(machines, kind, name):
+    (here, there), remote = machines(kind, name.split("/")[0])
+    here.put("a", {"value": 1})
+    (remote.folder / name).unlink()
+    assert kind(here.path("a").parent, remote).has("a")
+    assert there.get("a") == {"value": 1}
+
+
+def test_a_remote_is_asked_once_for_what_is_here(machines, monkeypatch):
+    (here, _), remote = machines(WeightStore, "branches")
+    here.put("a", {"value": 1})
+    monkeypatch.setattr(remote, "has", None)
+    monkeypatch.setattr(remote, "push", None)
+    assert here.has("a")
+
+
 @pytest.mark.parametrize("kind", [WeightStore, RecordStore])
 def test_what_is_damaged_here_comes_from_there(machines, kind, caplog):
     (here, there), _ = machines(kind, "folder")
