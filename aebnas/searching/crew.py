@@ -157,8 +157,8 @@ class Crew:
         return kind in ("trial", "ended")
 
     def _replace(self, worker: _Worker) -> None:
-        code = worker.process.exitcode
         self._forget(worker)
+        code = worker.process.exitcode
         if not self.wanted:
             return
         self._deaths += 1
