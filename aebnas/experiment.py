@@ -215,8 +215,10 @@ class Experiment(Settings):
 
         data = {"path": absolute(self.data.path), "data_dir": absolute(self.data.data_dir)}
         backbone = {"checkpoint": absolute(self.backbone.checkpoint)}
+        runs = [path.expanduser().absolute() for path in self.search.start_from]
         return self.model_copy(
             update={
+                "search": self.search.model_copy(update={"start_from": tuple(runs)}),
                 "data": self.data.model_copy(update=data),
                 "backbone": self.backbone.model_copy(update=backbone),
                 "space": file(self.space),

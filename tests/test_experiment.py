@@ -73,8 +73,10 @@ def test_relative_paths_of_a_file_become_absolute(tmp_path, monkeypatch):
         backbone: {name: resnet, checkpoint: ../w.pt}
         space: spaces/mine.yaml
         device: mine.yml
+        search: {start_from: [runs/before]}
         """,
     )
+    assert experiment.search.start_from == (tmp_path / "runs" / "before",)
     assert experiment.data.path == tmp_path / "data" / "x.npz"
     assert experiment.data.data_dir == tmp_path / "home" / "data"
     assert experiment.backbone.checkpoint.is_absolute()

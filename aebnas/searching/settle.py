@@ -39,4 +39,4 @@ def _train_on(
     work = sum(evaluator.work(evaluation.spec, "search") for evaluation in stopped)
     with progress.stage("training on what was stopped", work) as stage:
         for evaluation in stopped:
-            archive.replace(evaluator.evaluate(evaluation.spec, stage=stage, ledger=ledger))
+            archive.add(evaluator.evaluate(evaluation.spec, stage=stage, ledger=ledger))
