@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -24,6 +25,8 @@ from aebnas.sharing.storage import open_storage
 from aebnas.sharing.storage_errors import storage_errors
 
 _LEADER = "leader"
+# How often a process says that it is alive, and for how long one of another machine may say nothing.
+INTERVAL_S, GRACE_S = 5.0, 60.0
 BACKBONE = "backbone.pt"
 
 
@@ -58,6 +61,18 @@ class Meeting:
             return False
         self.board.put(_LEADER, self.presence.worker)
         return True
+
+    def take_over(self, say: Callable[[str], None]) -> bool:
+        """Lead, once it is certain that a leader which may have died did; False: it is alive."""
+        if self.lead():
+            return True
+        say(f"waiting to hear whether {self.leader()}, which leads this search, is alive")
+        end = time.monotonic() + self.presence.grace_s + 3 * INTERVAL_S
+        while time.monotonic() < end:
+            time.sleep(INTERVAL_S)
+            if self.lead():
+                return True
+        return False
 
     def leader(self) -> str | None:
         """Return the id of the worker that leads, or did; None: there was none yet."""
@@ -113,7 +128,8 @@ def meet(folder: RunFolder, address: Address, say: Callable[[str], None], *, fir
             )
         stack.callback(storage.remove_session)
         board = Board(storage, address.study)
-        presence = stack.enter_context(Presence(board, folder.path))
+        presence = Presence(board, folder.path, interval_s=INTERVAL_S, grace_s=GRACE_S)
+        stack.enter_context(presence)
         files = None
         if address.artifacts is not None:
             files = SharedFiles(open_artifacts(address.artifacts, say=say), board, presence, address.study)

@@ -86,7 +86,7 @@ def search(
                 check_sensor(chosen, limits, target)
                 folder.start(chosen, space, profile)
                 with meet(folder, address, shown.say, first=True) as met:
-                    _take_the_lead(met, chosen)
+                    _take_the_lead(met, chosen, shown)
                     _Search(chosen, met, limits, accelerator, target, shown, quiet).run()
             break
         except Busy as busy:
@@ -104,7 +104,7 @@ def _addressed(experiment: Experiment, folder: RunFolder) -> tuple[Experiment, A
     return kept, Address.of(folder, kept, settings.storage)
 
 
-def _take_the_lead(met: Meeting, experiment: Experiment) -> None:
+def _take_the_lead(met: Meeting, experiment: Experiment, progress: Progress) -> None:
     """Lead the search that meets there.
 
     Raises:
@@ -115,7 +115,7 @@ def _take_the_lead(met: Meeting, experiment: Experiment) -> None:
     key = None if before is None else before.difference(experiment, folder.space(), folder.profile())
     if key is not None:
         raise RunError(f"the study {study} is of a search whose {key} differs: choose another name with --study")
-    if not met.lead():
+    if not met.take_over(progress.say):
         raise RunError(
             f"the search {study} is led by {met.leader()} already: help it with `aebnas worker`, or choose another "
             "name with --study"
