@@ -70,6 +70,7 @@ class FeatureStore:
         self._sources: dict[SplitName, ImageSplit] = {"train": data.train, "validation": data.validation}
         self._copies: dict[SplitName, int] = {"train": copies, "validation": 1}
         self._shapes = [point.shape for point in backbone.attach_points]
+        self._limit = batch_limit(self._shapes, device)
         self.cached_points = self._choose(budget_gib)
         self._room = room(device)
         self._near: dict[tuple[SplitName, int], CachedSplit] = {}
@@ -137,9 +138,7 @@ class FeatureStore:
         half = self._dtype == np.float16
         with progress.stage(label, len(source) * copies) as stage:
             for copy in range(copies):
-                for batch in source.read(
-                    min(EVALUATION_BATCH, batch_limit(self._shapes)), order=None, look=copy or None
-                ):
+                for batch in source.read(min(EVALUATION_BATCH, self._limit), order=None, look=copy or None):
                     *features, final = self._backbone.features(to_device(batch.images, self._device))
                     append(LOGITS, final.float().cpu().numpy())
                     for point in self.cached_points:
@@ -163,7 +162,8 @@ class FeatureStore:
             self._near_images[name],
             self._device,
             copies=self._copies[name],
-            limit=batch_limit(self._shapes[: max(points) + 1]),
+            # The same whichever points are read, for results could hang on it in the last bits.
+            limit=self._limit,
         )
 
     def _bring(self, split: AnySplit) -> AnySplit:

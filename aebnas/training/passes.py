@@ -14,8 +14,8 @@ from aebnas.training.fit import to_device
 
 # Features are moved to an accelerator in pieces, not by way of a copy of all of them.
 _CHUNK = 1024
-# Of the features in one batch that is not trained on; those of large images would take gigabytes.
-BATCH_BYTES = 1 << 25
+# Of the features at all attach points that are computed at a time; those of large images would take gigabytes.
+BATCH_BYTES = {"cpu": 1 << 25, "cuda": 1 << 29}
 
 
 class ManyBatch(NamedTuple):
@@ -31,9 +31,10 @@ def copy_of(seed: int | None, copies: int) -> int:
     return 0 if seed is None else seed % copies
 
 
-def batch_limit(shapes: Iterable[Sequence[int]]) -> int:
-    """Return how many samples of float32 tensors of ``shapes`` fit a batch."""
-    return max(1, BATCH_BYTES // (4 * sum(math.prod(shape) for shape in shapes)))
+def batch_limit(shapes: Iterable[Sequence[int]], device: torch.device) -> int:
+    """Return how many samples of float32 tensors of ``shapes`` are computed, or looked at, at a time on ``device``."""
+    sample = 4 * sum(math.prod(shape) for shape in shapes)
+    return max(1, BATCH_BYTES.get(device.type, BATCH_BYTES["cpu"]) // sample)
 
 
 class CachedSplit(Split):
@@ -56,7 +57,7 @@ class CachedSplit(Split):
         self._near_labels = labels.to(features.device)
         self._rows = torch.arange(len(labels)) if rows is None else rows
         self.labels = labels[self._rows]
-        self.limit = batch_limit([features.shape[1:]])
+        self.limit = batch_limit([features.shape[1:]], features.device)
 
     def batches(self, batch_size: int, *, seed: int | None = None) -> Iterator[Batch]:
         batch_size = batch_size if seed is not None else min(batch_size, self.limit)
@@ -93,7 +94,7 @@ class BackbonePass:
         segments: Of the frozen backbone, on ``device``.
         points: Numbers of the attach points.
         copies: Of the training images; all but the first are altered as the split alters them.
-        limit: Most samples of a batch without a seed.
+        limit: Most samples that are computed at a time. A larger batch of a training is put together.
     """
 
     def __init__(
@@ -124,6 +125,14 @@ class BackbonePass:
 
     @torch.no_grad()
     def _features(self, images: Tensor) -> dict[int, Tensor]:
+        starts = range(0, len(images), self.limit)
+        parts = [self._computed(images[start : start + self.limit]) for start in starts]
+        if len(parts) == 1:
+            return parts[0]
+        # One point after the other, so that only one of them is there twice.
+        return {point: torch.cat([part.pop(point) for part in parts]) for point in list(parts[0])}
+
+    def _computed(self, images: Tensor) -> dict[int, Tensor]:
         x, found = to_device(images, self._device), {}
         for point, segment in enumerate(self._segments[: max(self._points) + 1]):
             x = segment(x)

@@ -166,14 +166,27 @@ def test_points_that_are_not_kept_share_one_pass(store, prepared, data, monkeypa
     assert runs == [0]  # no further than it must
 
 
-def test_batches_of_large_features_are_small_where_nothing_is_trained(some, prepared, monkeypatch):
-    sample = 4 * sum(math.prod(point.shape) for point in prepared.backbone.attach_points)
-    assert passes.batch_limit([point.shape for point in prepared.backbone.attach_points]) == (1 << 25) // sample
-    assert passes.batch_limit([(1 << 30,)]) == 1
-    monkeypatch.setattr(passes, "BATCH_BYTES", 20 * sample)
-    some._near.clear()  # limits are taken when splits are made
-    for view in (some.together("train", [0, 1]), some.split("train", 0), some.split("train", 1)):
-        sizes = [len(batch.labels) for batch in view.batches(512)]
-        assert sum(sizes) == 240
-        assert max(sizes) < 120
-        assert [len(batch.labels) for batch in view.batches(200, seed=1)] == [200, 40]
+def test_large_features_are_computed_in_small_pieces(store, prepared, data, monkeypatch):
+    """Batches that are trained on are as large as asked for, others may be smaller; what is in them is the same."""
+    shapes = [point.shape for point in prepared.backbone.attach_points]
+    sample = 4 * sum(map(math.prod, shapes))
+    assert passes.batch_limit(shapes, torch.device("cpu")) == (1 << 25) // sample
+    assert passes.batch_limit([(1 << 30,)], torch.device("cpu")) == 1
+    whole = {budget: store(budget, data=data, copies=2) for budget in (1.0, budget_of(prepared, 2, 1), 0.0)}
+    expected = {budget: list(one.together("train", [0, 1]).batches(100, seed=1)) for budget, one in whole.items()}
+    monkeypatch.setitem(passes.BATCH_BYTES, "cpu", 20 * sample)
+    sizes, segment = [], prepared.backbone.segments[0]
+    real = segment.forward
+    monkeypatch.setattr(segment, "forward", lambda x: (sizes.append(len(x)), real(x))[1])
+    for budget, before in expected.items():
+        small = store(budget, data=data, copies=2)
+        for view in (small.together("train", [0, 1]), small.split("train", 0), small.split("train", 1)):
+            batches = [len(batch.labels) for batch in view.batches(512)]
+            assert sum(batches) == 240
+            assert max(batches) < 120
+            assert [len(batch.labels) for batch in view.batches(200, seed=1)] == [200, 40]
+        for got, wanted in zip(small.together("train", [0, 1]).batches(100, seed=1), before, strict=True):
+            assert torch.equal(got.index, wanted.index)
+            for point in range(2):
+                torch.testing.assert_close(got.features[point], wanted.features[point])
+    assert max(sizes) == 20
