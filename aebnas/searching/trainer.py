@@ -181,13 +181,8 @@ class Trainer:
         shelf = Shelf(self._folder.branches, plan)
         for number, key in enumerate(plan.branch_keys):
             make = partial(self._make_next, plan, shelf, number, stage)
-            missing = partial(self._is_missing, shelf, key)
-            make_claimed(shelf.store, [key], missing, make, lambda: stage.advance(0))
+            make_claimed(shelf.store, [key], partial(_is_missing, shelf, key), make, lambda: stage.advance(0))
         return self._of_branches(plan, list(map(Kept, plan.branch_keys)))
-
-    @staticmethod
-    def _is_missing(shelf: Shelf, key: str, number: int) -> bool:
-        return not shelf.store.has(key)
 
     def _make_next(self, plan: Plan, shelf: Shelf, number: int, stage: Stage, claims: Mapping[int, Claim]) -> None:
         """Train the branch of that number, which goes by those before it."""
@@ -245,15 +240,15 @@ class Trainer:
         def find() -> Kept | None:
             return shelf.find(key, None if watch is None else partial(_network_goes_on, watch))
 
-        def make(claims: Mapping[int, Claim]) -> None:
-            self._make_network(plan, shelf, stage, watch)
-
+        make = partial(self._make_network, plan, shelf, stage, watch)
         make_claimed(shelf.store, [key], lambda _: find() is None, make, lambda: stage.advance(0))
         kept = find() or Kept(key)
         curves = _curves(shelf.store.get(kept.key))
         return Trained({"network": kept.key}, curves, (kept.epochs,) * len(curves))
 
-    def _make_network(self, plan: Plan, shelf: Shelf, stage: Stage, watch: Watch | None) -> None:
+    def _make_network(
+        self, plan: Plan, shelf: Shelf, stage: Stage, watch: Watch | None, claims: Mapping[int, Claim]
+    ) -> None:
         data, stopped = self._prepared.data, shelf.stopped(plan.network_key)
         network, results = train_network(
             plan.spec.branches,
@@ -279,6 +274,10 @@ class Trainer:
             "accuracies": [result.accuracies for result in results],
         }
         shelf.put(plan.network_key, record, results[-1].accuracies, results[-1].paused)
+
+
+def _is_missing(shelf: Shelf, key: str, number: int) -> bool:
+    return not shelf.store.has(key)
 
 
 def _branch_goes_on(watch: Watch, number: int) -> Callable[[int, Record], bool]:

@@ -55,7 +55,10 @@ def open_evaluator(prepared, toy_experiment, folder, taught):
     def teach(jobs, *args, **options):
         begun = [0 if job.resume is None else len(job.resume["accuracies"]) for job in jobs]
         taught.append(([job.spec.attach for job in jobs], begun))
-        return train_branches(jobs, *args, **options)
+        with alone:  # torch's generator is the same for all threads
+            return train_branches(jobs, *args, **options)
+
+    alone = threading.Lock()
 
     def make(**options):
         experiment = toy_experiment(**{"regime__training__epochs": 4, **options})
@@ -251,6 +254,24 @@ def test_what_a_killed_process_was_training_is_taken_over(open_evaluator, networ
     thread.join(60)
     assert made[0].failure is None
     assert len(taught) == 1
+
+
+def test_two_at_work_train_every_branch_once(open_evaluator, network, taught):
+    """One begins with the network that the other one ends with."""
+    specs = [network(0, 1), network(1), network(0)]
+    made = {}
+
+    def work(name, order):
+        evaluator = open_evaluator()
+        made[name] = {spec: evaluator.evaluate(spec) for spec in order}
+
+    threads = [threading.Thread(target=work, args=(n, specs[:: 1 - 2 * n])) for n in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert len([point for points, _ in taught for point in points]) == 2
+    assert all(same(made[0][spec], made[1][spec]) for spec in specs)
 
 
 def test_a_branch_is_kept_as_soon_as_it_is_trained(open_evaluator, network, prepared, folder, toy_experiment):
