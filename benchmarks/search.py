@@ -150,7 +150,7 @@ class Bench:
         return measure_accelerator(AcceleratorPlan(torch.device("cuda")))
 
 
-SECTIONS: Mapping[str, Callable[[Bench], Section]] = {
+SECTIONS: dict[str, Callable[[Bench], Section]] = {
     "rate": Bench.rate,
     "hypervolume": Bench.hypervolume,
     "scaling": Bench.scaling,
