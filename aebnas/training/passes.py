@@ -125,12 +125,18 @@ class BackbonePass:
 
     @torch.no_grad()
     def _features(self, images: Tensor) -> dict[int, Tensor]:
-        starts = range(0, len(images), self.limit)
-        parts = [self._computed(images[start : start + self.limit]) for start in starts]
-        if len(parts) == 1:
-            return parts[0]
-        # One point after the other, so that only one of them is there twice.
-        return {point: torch.cat([part.pop(point) for part in parts]) for point in list(parts[0])}
+        if len(images) <= self.limit:
+            return self._computed(images)
+        # Into place, for pieces that are put together afterwards would be there twice.
+        found: dict[int, Tensor] = {}
+        for start in range(0, len(images), self.limit):
+            for point, part in self._computed(images[start : start + self.limit]).items():
+                if point not in found:
+                    layout = torch.channels_last if part.dim() == 4 else torch.contiguous_format
+                    shape = (len(images), *part.shape[1:])
+                    found[point] = torch.empty(shape, dtype=part.dtype, device=part.device, memory_format=layout)
+                found[point][start : start + len(part)] = part
+        return found
 
     def _computed(self, images: Tensor) -> dict[int, Tensor]:
         x, found = to_device(images, self._device), {}
