@@ -19,8 +19,9 @@ from benchmarks.hypervolume import Contest, Run, judged
 from benchmarks.launch import run_search, start_run
 from benchmarks.rate import best_point, reference_networks
 from benchmarks.reference import evaluate, run_candidates
-from benchmarks.replay import CPU, Step, Table, Theatre, VirtualClock
+from benchmarks.replay import CPU, Step, Theatre
 from benchmarks.section import Section
+from benchmarks.table import Table, VirtualClock
 from benchmarks.threshold_loop import ThresholdLoop, score_of
 
 _RANDOM = {"sampler": "random", "starts": False, "rungs": False, "surrogate": False}
