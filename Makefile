@@ -41,6 +41,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.thresholds --quick
 	$(BIN)/python -m benchmarks.latency --quick
 	$(BIN)/python -m benchmarks.regimes --quick
+	$(BIN)/python -m benchmarks.search --quick
 
 clean:
 	rm -rf $(VENV) runs

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import multiprocessing
 import statistics
@@ -46,16 +45,14 @@ class Contest:
     def variants(self) -> list[dict[str, Any]]:
         """Return the search settings that are compared.
 
-        Every sampler with all helps on and off as the defaults have them, and with none; the default sampler and random
-        also with each help switched over.
+        Every sampler with the helps as the defaults have them, and with none; the default sampler also with each help
+        switched over.
         """
         default = {name: getattr(SearchSettings(), name) for name in HELPS}
         none = dict.fromkeys(HELPS, False)
         found = [{"sampler": sampler, **helps} for sampler in self.samplers for helps in (default, none)]
-        for sampler, name in itertools.product((SearchSettings().sampler, "random"), HELPS):
-            if sampler in self.samplers:
-                found.append({"sampler": sampler, **default, name: not default[name]})
-        return found
+        own = SearchSettings().sampler
+        return found + [{"sampler": own, **default, name: not default[name]} for name in HELPS]
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ class Bench:
         ours = {"search.trials": 4, "search.timeout": 20.0} if self.quick else {"search.trials": 1000}
         plan = RatePlan(
             self.experiment(),
-            {"search.timeout": 240.0, **short, **ours},
+            {"search.timeout": 180.0, **short, **ours},
             {"regime.name": "joint", "regime.target": "labels", "search.trials": PROCESSES, "search.starts": False},
             None if self.quick else {"search.objectives": ("accuracy", "latency_ms")},
             samples=256 if self.quick else None,
@@ -114,7 +114,7 @@ class Bench:
     def hypervolume(self) -> Section:
         """Hypervolume against wall-clock."""
         if self.quick:
-            contest = Contest(self.experiment(), 200, 2.0, 1.0, ("nsga2", "random"), seeds=1)
+            contest = Contest(self.experiment(), 200, 1.0, 1.0, ("nsga2", "random"), seeds=1)
             return compare_searches(contest, self.home / "replayed", processes=1, progress=self.progress)
         replayed = Experiment.model_validate(_REPLAYED)
         contest = Contest(replayed, 4000, 600.0, TRAINING_SCALE, ("nsga2", "tpe", "gp", "random"), seeds=3)
