@@ -34,7 +34,10 @@ def starting_genes(genome: Genome, experiment: Experiment, space: SpaceDefinitio
     every = [genes for path in settings.start_from for genes in earlier_networks(path, genome, space)]
     if settings.starts:
         every += known_shapes(genome, space)
-    return list({genome.decode(genes).key: genes for genes in reversed(every)}.values())[::-1]
+    found: dict[str, dict[str, Any]] = {}
+    for genes in every:
+        found.setdefault(genome.decode(genes).key, genes)
+    return list(found.values())
 
 
 def known_shapes(genome: Genome, space: SpaceDefinition) -> list[dict[str, str]]:

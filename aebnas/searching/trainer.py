@@ -133,10 +133,9 @@ class Trainer:
 
     def work(self, spec: NetworkSpec, budget: Budget) -> int:
         """Return how many samples training ``spec`` to its end will take in, over all epochs that are left."""
-        plan = self.plan(spec, budget)
+        plan, train = self.plan(spec, budget), len(self._prepared.data.train)
         if not spec.branches:
             return 0
-        train = len(self._prepared.data.train)
         shelf = Shelf(self._folder.networks if plan.whole else self._folder.branches, plan)
         keys = [plan.network_key] if plan.whole else plan.branch_keys
         return min(train, plan.samples or train) * sum(map(shelf.left, keys))

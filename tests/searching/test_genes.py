@@ -24,7 +24,7 @@ GENES = {
 
 @pytest.fixture(scope="module")
 def chosen(toy_experiment, tmp_path_factory) -> Run:
-    experiment = toy_experiment(search__genes=GENES, search__trials=12, search__finalists=3)
+    experiment = toy_experiment(search__genes=GENES, search__starts=True, search__trials=12, search__finalists=3)
     return search(experiment, run_dir=tmp_path_factory.mktemp("genes") / "run")
 
 
