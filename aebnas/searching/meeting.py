@@ -90,9 +90,17 @@ class Meeting:
 
     def alone_here(self) -> bool:
         """Tell whether no other process of this folder is alive."""
+        return not any(map(self.presence.alive, self._others_here()))
+
+    def bury(self) -> None:
+        """Take away what is left of processes of this folder that died."""
+        for worker in self._others_here():
+            if not self.presence.alive(worker):
+                self.presence.forget(worker)
+
+    def _others_here(self) -> list[str]:
         locks = (self.folder.path / "workers").glob("*.lock")
-        others = (path.stem for path in locks if path.stem != self.presence.worker)
-        return not any(map(self.presence.alive, others))
+        return [path.stem for path in locks if path.stem != self.presence.worker]
 
     def fetch_backbone(self) -> None:
         """Take the backbone that the search began with, if it is not here and files are shared."""

@@ -122,8 +122,9 @@ class Leader:
             yield desk
 
     def close(self) -> None:
-        """Say that the search has its front."""
+        """Say that the search has its front, and leave nothing of dead workers behind."""
         self._say_state("closed")
+        self.met.bury()
 
     def _say_state(self, state: State) -> None:
         invitation = self.met.invitation()

@@ -122,8 +122,10 @@ class Presence:
         return sorted(worker for worker in known if self.alive(worker))
 
     def forget(self, worker: str) -> None:
-        """Take the beats of a dead worker from the board."""
+        """Take away what is left of a dead worker, once nothing more is to be learnt from it."""
         self._board.remove(_BEATS + worker)
+        with contextlib.suppress(OSError):
+            self._path(worker).unlink(missing_ok=True)
         with self._guard:
             self._heard.pop(worker, None)
 
@@ -192,7 +194,7 @@ class Presence:
                 # On a shared disk, another machine's lock may not reach here: then only its beats tell.
                 if machine != _machine():
                     return None
-                path.unlink(missing_ok=True)
+                # It stays: without it, another process would have to listen for beats until it knows the same.
                 return False
         except filelock.Timeout:
             return True

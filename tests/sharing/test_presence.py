@@ -145,8 +145,12 @@ def test_in_one_folder_a_killed_worker_is_known_to_be_dead_at_once(tmp_path, kil
         assert here.alive(worker)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
+        lock = tmp_path / "workers" / f"{worker}.lock"
         assert not here.alive(worker)
-        assert not (tmp_path / "workers" / f"{worker}.lock").exists()
+        assert lock.exists()  # others of this folder are to see it too
+        assert not here.alive(worker)
+        here.forget(worker)
+        assert not lock.exists()
         assert elsewhere.alive(worker)  # for all it can know yet
 
 
