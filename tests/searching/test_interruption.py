@@ -13,7 +13,6 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from aebnas.errors import RunError
 from aebnas.run_folder import RunFolder
 from aebnas.searching.search import search
 
@@ -67,8 +66,6 @@ def running(toy_experiment, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_the_same_search_goes_on_after_a_signal(running, toy_experiment, number):
     process, folder = running
-    with pytest.raises(RunError, match=rf"is being searched by process {process.pid}"):
-        search(toy_experiment(), run_dir=folder.path)
     errors = end(process, number)
     assert process.returncode != 0
     assert ("KeyboardInterrupt" in errors) == (number == signal.SIGINT)
