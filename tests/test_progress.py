@@ -78,3 +78,24 @@ def test_bars_start_at_what_was_done(monkeypatch):
         stage.note("fine")
     assert added == [("trials", 10, 4)]
     assert "6/10" in console.file.getvalue()
+
+
+def test_each_worker_has_a_line_of_its_own_on_a_terminal_until_it_leaves():
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    with ConsoleProgress(console).stage("trials", 10) as stage:
+        stage.doing("worker 1", "begins")
+        stage.doing("worker 2", "begins")
+        stage.doing("worker 1", "building features 40 %")
+        stage.doing("worker 2", None)
+        stage.doing("worker 3", None)
+        tasks = [task.description for task in stage._bars.tasks]
+        stage._bars.refresh()
+    assert tasks == ["trials", "  worker 1: building features 40 %"]
+    assert "worker 1: building features 40 %" in console.file.getvalue()
+
+
+def test_lines_for_logs_leave_out_what_single_workers_do(piped):
+    progress, file = piped
+    with progress.stage("trials", 10) as stage:
+        stage.doing("worker 1", "begins")
+    assert file.getvalue() == ""
