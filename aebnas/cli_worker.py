@@ -41,16 +41,19 @@ def worker(
     data_dir: Annotated[Path | None, typer.Option(help="Folder with the data set's files, looked in first.")] = None,
     accelerator: Annotated[str | None, typer.Option(help="accelerator: auto, cpu, cuda or mps.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads that it trains with; all by default.")] = None,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for a search that has not begun.")] = 0.0,
 ) -> None:
     """Help a search that runs elsewhere: on this machine, on the same disk, or through a database and shared files.
 
     Example: [bold]aebnas worker runs/digits[/bold]
+
+    On another machine: [bold]aebnas worker /tmp/digits --study digits --artifacts s3://bucket/prefix --wait 600[/bold]
     """
     import torch
 
     from aebnas.progress import ConsoleProgress
     from aebnas.run_folder import RunFolder
-    from aebnas.searching.worker import help_search
+    from aebnas.searching.worker import help_search, once_begun
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -59,7 +62,11 @@ def worker(
         "data.data_dir": None if data_dir is None else data_dir.resolve(),
         "accelerator": accelerator,
     }
-    helped = help_search(folder, _address(folder, storage, artifacts, study), own=own, progress=progress)
+    helped = once_begun(
+        lambda: help_search(folder, _address(folder, storage, artifacts, study), own=own, progress=progress),
+        wait_s=wait,
+        say=progress.say,
+    )
     out.print(f"{helped.trials} trials run here.", soft_wrap=True)
     if helped.closed:
         out.print("The search is finished: the run folder of the process that led it holds the front.", soft_wrap=True)

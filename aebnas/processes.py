@@ -52,6 +52,11 @@ def _leave(*_: object) -> None:
     sys.exit(_ENDED)
 
 
+def move_out() -> None:
+    """Say that a process that was spawned has done its work and ends by itself: being told to would break that off."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 def bury(process: SpawnProcess, patience_s: float = PATIENCE_S) -> None:
     """Wait until ``process`` has ended, for a while; then make an end of it."""
     process.join(patience_s)

@@ -21,7 +21,7 @@ import torch
 
 from aebnas.errors import AebnasError, InputError, RunFailed
 from aebnas.experiment import Experiment
-from aebnas.processes import GONE, bury, settle_in, spawn
+from aebnas.processes import GONE, bury, move_out, settle_in, spawn
 from aebnas.progress import Progress, Stage
 from aebnas.run_folder import RunFolder
 from aebnas.searching.loop import Archive
@@ -259,6 +259,7 @@ def _serve(connection: Connection, orders: Orders) -> None:
             send(("failed", (isinstance(error, InputError), str(error))))
         else:
             send(("ended", None))
+    move_out()
 
 
 def _end_with(connection: Connection) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from aebnas.sharing.presence import Presence
 from aebnas.sharing.storage import open_storage
 from aebnas.sharing.storage_errors import storage_errors
 
-_LEADER = "leader"
+_LEADER, _FILES = "leader", "files"
 # How often a process says that it is alive, and for how long one of another machine may say nothing.
 INTERVAL_S, GRACE_S = 5.0, 60.0
 BACKBONE = "backbone.pt"
@@ -140,7 +141,9 @@ def meet(folder: RunFolder, address: Address, say: Callable[[str], None], *, fir
         stack.enter_context(presence)
         files = None
         if address.artifacts is not None:
-            files = SharedFiles(open_artifacts(address.artifacts, say=say), board, presence, address.study)
+            files = SharedFiles(
+                open_artifacts(address.artifacts, say=say), board, presence, _files_of(board, address.study)
+            )
         yield Meeting(
             address,
             storage,
@@ -150,3 +153,10 @@ def meet(folder: RunFolder, address: Address, say: Callable[[str], None], *, fir
             folder if files is None else RunFolder(folder.path, files),
             files,
         )
+
+
+def _files_of(board: Board, study: str) -> str:
+    """Return what sets the files of this search apart from those of others that had the same name."""
+    if board.get(_FILES) is None:
+        board.put(_FILES, secrets.token_hex(4))
+    return f"{study}-{board.get(_FILES)}"

@@ -18,7 +18,7 @@ from aebnas.searching.cost_desk import Inquiry
 from aebnas.searching.costing import limits_of
 from aebnas.searching.invitation import Invitation
 from aebnas.searching.loop import Archive, run_trials
-from aebnas.searching.meeting import Meeting, meet
+from aebnas.searching.meeting import Meeting, NoSearch, meet
 from aebnas.searching.sampler import make_sampler
 from aebnas.searching.study import Address, without_password
 from aebnas.searching.workplace import Workplace, quiet_here
@@ -77,6 +77,28 @@ def help_search(
         trials = _Helper(met, experiment, shown, goes_on, told).run(invitation)
         last = met.invitation()
         return Helped(trials, closed=last is not None and last.state == "closed", led=met.led())
+
+
+def once_begun(help_it: Callable[[], Helped], *, wait_s: float, say: Callable[[str], None]) -> Helped:
+    """Return what ``help_it`` does, once there is a search to help.
+
+    Args:
+        wait_s: Seconds after which there will be none.
+
+    Raises:
+        NoSearch: there was none within that time.
+    """
+    end, said = time.monotonic() + wait_s, False
+    while True:
+        try:
+            return help_it()
+        except NoSearch:
+            if time.monotonic() >= end:
+                raise
+        if not said:
+            say(f"there is no such search yet: waiting for it, at most {wait_s:g} s")
+            said = True
+        time.sleep(_ASK_EVERY_S)
 
 
 def _invited(met: Meeting, progress: Progress) -> Invitation:
