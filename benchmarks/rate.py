@@ -144,17 +144,24 @@ def _at_even_cost(genome: Genome) -> set[int]:
 
 
 def best_point(folder: RunFolder, target: float) -> tuple[float, float, float]:
-    """Return score, accuracy and MACs of the point that the reference's score likes best, of all evaluations."""
-    found = []
+    """Return score, accuracy and MACs of the point that the reference's score likes best, of all evaluations.
+
+    Raises:
+        RuntimeError: no candidate could be evaluated; the message says why the last one failed.
+    """
+    found, failure = list[tuple[float, float, float]](), None
     for path in sorted(folder.evaluations.glob("*.json")):
         record = folder.read_evaluation(path.stem)
         evaluation = None if record is None else Evaluation.from_json(record)
         if evaluation is None or evaluation.budget != "search" or not evaluation.curve.points:
+            failure = failure if evaluation is None else evaluation.failure or failure
             continue
         index = evaluation.cost_names.index("macs")
         best = evaluation.curve.best(Target(target, "two-sided", index))
         if best is not None:
             found.append((score_of(best.accuracy, best.costs[index], target), best.accuracy, best.costs[index]))
+    if not found:
+        raise RuntimeError(f"no candidate in {folder.path} could be evaluated: {failure}")
     return max(found)
 
 

@@ -98,7 +98,7 @@ class Bench:
         """Candidates per hour."""
         # Finalists are part of a search, but not of what is compared here.
         short = {"search.finalists": 1, "regime.final_epochs": 1}
-        ours = {"search.trials": 4, "search.timeout": 20.0} if self.quick else {"search.trials": 1000}
+        ours = {"search.trials": 4, "search.timeout": 600.0} if self.quick else {"search.trials": 1000}
         plan = RatePlan(
             self.experiment(),
             {"search.timeout": 180.0, **short, **ours},
