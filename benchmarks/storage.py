@@ -16,7 +16,7 @@ from aebnas.experiment_search import SearchSettings
 from aebnas.searching.choice import TRADE_OFF
 from aebnas.searching.study import HYPERVOLUME, SPEC, finished, open_study, running
 from aebnas.sharing.storage import open_storage
-from benchmarks.postgres import postgres_database
+from benchmarks.postgres import postgres_server
 from benchmarks.section import Section
 
 WORKERS = 32
@@ -48,10 +48,10 @@ class Load:
 
 def measure_storage(*, workers: int, trials: int) -> Section:
     """Run ``trials`` per worker, with one worker and with ``workers``."""
-    with postgres_database(connections=2 * workers + 20) as url:
-        if url is None:
+    with postgres_server(f"max_connections={2 * workers + 20}") as server:
+        if server is None:
             return Section({}, [("storage with PostgreSQL", "there is no PostgreSQL on this machine")])
-        loads = [run_load(url, count, trials) for count in (1, workers)]
+        loads = [run_load(server.create_database(), count, trials) for count in (1, workers)]
     figures = {}
     rows = []
     for load in loads:

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
-import signal
-import socket
 import sqlite3
-import subprocess
-import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -31,6 +24,8 @@ from aebnas.run import Run
 from aebnas.run_folder import RunFolder
 from aebnas.searching.search import search
 from aebnas.spaces.definition import load_space
+from benchmarks.postgres import PostgresServer
+from benchmarks.postgres import postgres_server as running_server
 
 torch.set_num_threads(1)
 
@@ -145,98 +140,15 @@ def prepared(toy_experiment: Callable[..., Experiment], tmp_path_factory: pytest
     return prepare(toy_experiment(), folder, device=torch.device("cpu"), progress=Progress())
 
 
-class PostgresServer:
-    """A real PostgreSQL server in a temporary folder, which tests may kill and start again."""
-
-    def __init__(self, programs: Path, folder: Path, user: str | None) -> None:
-        self._programs, self._folder, self._user = programs, folder, user
-        self._process: subprocess.Popen[bytes] | None = None
-        self._databases = 0
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        options = ["--auth=trust", "--username=tester", "--encoding=UTF8", "--no-sync"]
-        self._run("initdb", "-D", folder / "data", *options)
-
-    def url(self, database: str) -> str:
-        return f"postgresql://tester@127.0.0.1:{self.port}/{database}"
-
-    def start(self) -> None:
-        """Start it, again after :meth:`kill` too, and wait until it answers."""
-        for _ in range(120):
-            if self._process is None or self._process.poll() is not None:
-                # After a kill, what is left of its children may keep it from starting for a moment.
-                self._process = self._launch()
-            if self._run("pg_isready", "-h", "127.0.0.1", "-p", self.port, check=False).returncode == 0:
-                return
-            time.sleep(0.25)
-        pytest.fail(f"PostgreSQL does not start: {(self._folder / 'log').read_text()[-2000:]}")
-
-    def kill(self) -> None:
-        """End it and every process of it at once, as a power failure would: kill -9."""
-        if self._process is None:
-            return
-        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
-        pids = children.read_text().split() if children.exists() else []
-        for pid in (self._process.pid, *map(int, pids)):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self._process.wait()
-
-    def create_database(self) -> str:
-        """Make an empty database and return its URL."""
-        self.start()
-        self._databases += 1
-        name = f"test{self._databases}"
-        self._run("createdb", "-h", "127.0.0.1", "-p", self.port, "-U", "tester", name)
-        return self.url(name)
-
-    def _launch(self) -> subprocess.Popen[bytes]:
-        # No waiting for the disk: what these tests kill are processes, and the kernel keeps what they wrote.
-        settings = [f"--{key}" for key in ("fsync=off", "max_connections=200", "shared_buffers=32MB")]
-        place = ["-D", self._folder / "data", "-k", self._folder, "-h", "127.0.0.1", "-p", str(self.port)]
-        with (self._folder / "log").open("ab") as log:
-            command = [self._programs / "postgres", *place, *settings]
-            return subprocess.Popen(command, stdout=log, stderr=log, user=self._user, cwd=self._folder)
-
-    def _run(self, program: str, *arguments: object, check: bool = True) -> subprocess.CompletedProcess[bytes]:
-        command = [self._programs / program, *map(str, arguments)]
-        return subprocess.run(command, check=check, capture_output=True, user=self._user, cwd=self._folder)
-
-
-def _postgres_programs() -> Path | None:
-    """Return the folder of the server's programs, which Debian keeps from the path."""
-    found = shutil.which("postgres")
-    folders = [*([Path(found).resolve().parent] if found else []), *Path("/usr/lib/postgresql").glob("*/bin")]
-    needed = ("postgres", "initdb", "createdb", "pg_isready")
-    return next((folder for folder in folders if all((folder / name).exists() for name in needed)), None)
-
-
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """The server of all tests; what kills it starts it again through :func:`postgres`."""
     pytest.importorskip("psycopg", reason="the driver of PostgreSQL (extra postgres) is not installed")
-    programs = _postgres_programs()
-    if programs is None:
-        pytest.skip("there is no PostgreSQL server on this machine")
-    # It refuses to run as root, and pytest's own folders are closed to other users.
-    user = ("postgres" if _is_user("postgres") else "nobody") if os.geteuid() == 0 else None
-    with tempfile.TemporaryDirectory(prefix="aebnas-postgres-", ignore_cleanup_errors=True) as name:
-        if user is not None:
-            shutil.chown(name, user)
-        server = PostgresServer(programs, Path(name), user)
-        try:
-            server.start()
-            yield server
-        finally:
-            server.kill()
-
-
-def _is_user(name: str) -> bool:
-    pwd = pytest.importorskip("pwd")
-    with contextlib.suppress(KeyError):
-        return bool(pwd.getpwnam(name))
-    return False
+    # No waiting for the disk: what these tests kill are processes, and the kernel keeps what they wrote.
+    with running_server("fsync=off", "max_connections=200", "shared_buffers=32MB") as server:
+        if server is None:
+            pytest.skip("there is no PostgreSQL server on this machine")
+        yield server
 
 
 @pytest.fixture
