@@ -155,7 +155,7 @@ class Workshop:
         return backbone.eval().requires_grad_(False)
 
     def _make_features(self, seed: int) -> FeatureStore:
-        base, body = self._plan.base, self._trained(seed).to(self._device)
+        base, body = self._plan.base, self._trained(seed)
         return FeatureStore(
             body,
             self.data,

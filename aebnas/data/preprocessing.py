@@ -30,8 +30,9 @@ class Preprocessing:
 
     def apply(self, images: Tensor) -> Tensor:
         """Return ``images`` (N, C, H, W), of any dtype, as new float32 model inputs of the same shape."""
-        mean = torch.tensor(self.mean, dtype=torch.float32, device=images.device).reshape(-1, 1, 1)
-        std = torch.tensor(self.std, dtype=torch.float32, device=images.device).reshape(-1, 1, 1)
+        # Made where images are, they would be waited for in every batch.
+        channels = torch.tensor([self.mean, self.std], dtype=torch.float32)[..., None, None]
+        mean, std = channels.to(images.device, non_blocking=True)
         return images.to(torch.float32).mul(self.scale).sub_(mean).div_(std)
 
     def to_json(self) -> dict[str, Any]:

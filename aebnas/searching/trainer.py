@@ -72,7 +72,7 @@ class Trainer:
         frozen = any(REGIMES[name].kind != "whole" for name in regimes)
         self.budget_gib = experiment.cache_gib if frozen else 0.0
         self._features = FeatureStore(
-            prepared.backbone.to(device),
+            prepared.backbone,
             prepared.data,
             folder=folder.features,
             key=prepared.fingerprint,

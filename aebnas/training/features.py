@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -39,7 +40,7 @@ class FeatureStore:
     machine share the files: one writes them, the others wait for it.
 
     Args:
-        backbone: In evaluation mode, on ``device``.
+        backbone: In evaluation mode, on the CPU, where it stays.
         folder: Where files go; they are found again when the same run goes on.
         key: Fingerprint of backbone and data; files of another key are not used.
         budget_gib: Most bytes of features on disk, in GiB.
@@ -66,7 +67,9 @@ class FeatureStore:
         copies: int = 1,
         verify: bool = False,
     ) -> None:
-        self._backbone, self._device, self._dtype = backbone, device, _DTYPES[dtype]
+        # On another device a copy: whoever measures or exports parts of the backbone has them as they were.
+        self._backbone = backbone if device.type == "cpu" else deepcopy(backbone).to(device)
+        self._device, self._dtype = device, _DTYPES[dtype]
         self._sources: dict[SplitName, ImageSplit] = {"train": data.train, "validation": data.validation}
         self._copies: dict[SplitName, int] = {"train": copies, "validation": 1}
         self._shapes = [point.shape for point in backbone.attach_points]

@@ -58,7 +58,8 @@ class Pupil:
             features = self.own(batch)
             before = features._version
             self.fitting.step(Batch(batch.index, features, batch.labels))
-            self.overwrites = features._version != before
+            # A batch of one sample may have been left out, and says nothing then.
+            self.overwrites = features._version != before or (self.overwrites and len(batch.labels) == 1)
 
     def own(self, batch: ManyBatch) -> Tensor:
         """Return its features of ``batch``, as a copy where it may change them."""

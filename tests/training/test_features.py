@@ -88,6 +88,14 @@ def test_more_budget_keeps_more(store, prepared):
     )
 
 
+def test_the_backbone_stays_where_it_is(store, prepared):
+    """Who measures a branch behind a piece of it has both on the CPU, whatever branches train on."""
+    store(0.0)
+    near = store(0.0, device=torch.device("meta"))
+    assert all(tensor.device.type == "cpu" for tensor in prepared.backbone.state_dict().values())
+    assert next(near.split("train", 0).batches(8)).images.device.type == "meta"
+
+
 @pytest.mark.parametrize("part", ["train-1.f16", "validation-0.f16", "train-logits.f32"])
 @pytest.mark.parametrize("damage", ["truncated", "missing"])
 def test_a_file_that_is_not_whole_is_made_again_with_a_line(store, tmp_path, caplog, part, damage):

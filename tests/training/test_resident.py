@@ -97,3 +97,14 @@ def test_batches_on_cuda_are_those_on_the_cpu(make):
             assert torch.equal(ours.index, theirs.index)
             torch.testing.assert_close(ours.images.cpu(), theirs.images)
             assert torch.equal(ours.labels.cpu(), theirs.labels)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("make", [images, features])
+def test_reading_from_cuda_waits_for_nothing(make):
+    near = resident(make(), torch.device("cuda"))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        list(near.batches(700, seed=1))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

@@ -96,6 +96,15 @@ def test_a_branch_that_overwrites_its_features_does_not_harm_those_beside_it(thr
         same(trained, teach(spec))
 
 
+def test_it_does_not_where_a_last_batch_of_one_sample_is_left_out(three, teach, monkeypatch):
+    monkeypatch.setitem(LAYERS._entries, "negate", lambda shape: Negate())
+    greedy = BranchSpec(three[0].attach, (PartSpec("negate"),))
+    options = {"samples": 65}  # in batches of 32
+    together = teach([BranchJob(greedy), BranchJob(three[2])], **options)
+    for spec, trained in zip((greedy, three[2]), together, strict=True):
+        same(trained, teach(spec, **options))
+
+
 def test_kept_features_may_be_shared_as_well(three, teach, monkeypatch):
     """So it is on CUDA."""
     one_by_one = teach([BranchJob(spec) for spec in three], budget=1.0)
