@@ -23,7 +23,7 @@ NOT_WHOLE = "cut short, or its checksum differs"
 
 
 class DamagedFile(RunError):
-    """A record of a run was damaged; it has been put aside, so that whoever needs it makes it again."""
+    """A record of a run was damaged, and has been put aside, or is gone; whoever needs it makes it again."""
 
 
 def write_tensors(file: BinaryIO, record: dict[str, Any]) -> None:

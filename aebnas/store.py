@@ -166,8 +166,8 @@ class WeightStore(Store):
         """Return the record of ``key``, pulled here if it is not here or damaged.
 
         Raises:
-            RunError: it is missing or cannot be read. DamagedFile: it was damaged, and is now ``KEY.pt.damaged``.
-                The message names the file.
+            RunError: it cannot be read. DamagedFile: it was damaged, and is now ``KEY.pt.damaged``; or it is missing,
+                as where another process has just found it damaged. The message names the file.
         """
         path = self.path(key)
         if not path.exists() and not self._pull(key):
@@ -265,5 +265,5 @@ def state_of(module: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
 
 
-def _missing(path: Path) -> RunError:
-    return RunError(f"{path} is missing: run the same search again, it makes what is not there")
+def _missing(path: Path) -> DamagedFile:
+    return DamagedFile(f"{path} is missing: run the same search again, it makes what is not there")

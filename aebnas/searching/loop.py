@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -43,7 +44,7 @@ class Archive:
     converted: Mapping[str, StaticPoint] = field(default_factory=dict)
     ledger: Ledger | None = None
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
-    _points: list[tuple[float, float]] = field(default_factory=list)
+    _points: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     _taken: set[int] = field(default_factory=set)
 
     @classmethod
@@ -66,7 +67,7 @@ class Archive:
         self.evaluations[evaluation.spec.key] = evaluation
         if self.ledger is not None:
             self.ledger.add(evaluation)
-        self._points += [
+        self._points[evaluation.spec.key] = [
             (point.accuracy, evaluation.cost(point, self.cost))
             for point in evaluation.curve.points
             if self.limits.allowed(evaluation, point)
@@ -117,14 +118,17 @@ class Archive:
 
     def hypervolume(self) -> float:
         """Return the share of the reference rectangle that is dominated."""
-        return self.reference.hypervolume(self._points)
+        return self.reference.hypervolume(self._every_point())
 
     def best_note(self) -> str:
         """Return the cheapest point at the backbone's accuracy, as a note for people."""
-        lossless = [cost for accuracy, cost in self._points if accuracy >= self.backbone.accuracy]
+        lossless = [cost for accuracy, cost in self._every_point() if accuracy >= self.backbone.accuracy]
         if not lossless:
             return "no point at the backbone's accuracy yet"
         return f"{self.backbone.costs[self.cost] / min(lossless):.2f}x cheaper at the backbone's accuracy"
+
+    def _every_point(self) -> list[tuple[float, float]]:
+        return list(chain.from_iterable(self._points.values()))
 
 
 def run_trials(

@@ -42,7 +42,7 @@ from aebnas.searching.loop import Archive
 from aebnas.searching.meeting import Meeting, meet
 from aebnas.searching.rows import Row, front_rows, network_key, with_interval
 from aebnas.searching.sampler import make_sampler
-from aebnas.searching.settle import settle
+from aebnas.searching.settle import settle, settle_front
 from aebnas.searching.starts import starting_genes
 from aebnas.searching.statics import backbone_rows, retrain_truncated, truncated_rows
 from aebnas.searching.study import Address, finished, queue, without_password
@@ -239,6 +239,8 @@ class _Search:
             # Retrained in full, a network's search result is superseded.
             archive.replace(final)
         retrain_truncated(archive, evaluator, progress)
+        # Where training in full has made a network worse, what it was better than is on the front.
+        settle_front(archive, evaluator, progress)
         front = front_rows(archive, archive.limits, settings.cost_objectives)
         finalists = finalist_rows(chosen, finals, archive, self.experiment)
         statics = [*backbone_rows(archive), *truncated_rows(archive)]

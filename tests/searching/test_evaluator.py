@@ -23,6 +23,7 @@ from aebnas.run_folder import RunFolder
 from aebnas.searching import trainer as module
 from aebnas.searching.costing import Kind
 from aebnas.searching.evaluator import Evaluator
+from aebnas.store import WeightStore
 
 CPU = torch.device("cpu")
 
@@ -242,6 +243,24 @@ def test_a_damaged_branch_is_trained_again(open_evaluator, network, trained, tmp
     assert open_evaluator().evaluate(network(0)).curve == before.curve
     assert len(trained) == 2
     assert f"{path.name} is damaged (cut short, or its checksum differs): put aside" in caplog.text
+
+
+def test_a_branch_that_another_process_puts_aside_before_it_is_read_is_trained_again(
+    open_evaluator, network, trained, tmp_path, monkeypatch
+):
+    before = open_evaluator().evaluate(network(0))
+    (record,) = records(tmp_path)
+    record.unlink()
+    real = WeightStore.get
+
+    def too_late(store, key):
+        monkeypatch.undo()
+        store.path(key).unlink()
+        return real(store, key)
+
+    evaluator = open_evaluator()
+    monkeypatch.setattr(WeightStore, "get", too_late)
+    assert evaluator.evaluate(network(0)).curve == before.curve
 
 
 @pytest.mark.parametrize("regime", ["disjoint", "mixed"])

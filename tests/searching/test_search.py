@@ -22,6 +22,7 @@ from aebnas.branches.spec import BranchSpec, NetworkSpec
 from aebnas.costs.macs import count_macs
 from aebnas.data.splits import TensorSplit
 from aebnas.errors import ExperimentError, RunError, RunFailed, TrainingError
+from aebnas.exits.curve import Curve
 from aebnas.experiment import Experiment
 from aebnas.experiment_search import SAMPLERS
 from aebnas.export.session import EarlyExitSession
@@ -32,7 +33,10 @@ from aebnas.searching import joining
 from aebnas.searching import search as search_module
 from aebnas.searching import trainer as trainer_module
 from aebnas.searching import verify as verify_module
+from aebnas.searching import workplace as workplace_module
+from aebnas.searching.loop import Archive
 from aebnas.searching.rows import spec_of
+from aebnas.searching.rungs import Ledger
 from aebnas.searching.search import search
 
 VARYING = ("latency_ms_measured", "backbone_ms_measured", "speedup_measured")
@@ -235,6 +239,35 @@ def test_a_finalist_that_fails_to_retrain_leaves_the_others_standing(toy_experim
     assert not any(row["finalist"] or row["static"] for row in run.rows if has_layers(row))
     assert any(row["finalist"] for row in run.rows)
     assert run.export(run.pick(), tmp_path / "out")
+
+
+def test_no_network_on_the_front_was_stopped_also_where_finalists_became_worse(toy_experiment, tmp_path, monkeypatch):
+    class Stern(Ledger):
+        def hopeless(self, spec, costs, curve):
+            return True
+
+    def worse(rows, evaluator, progress):
+        finals = retrain(rows, evaluator, progress)
+        curves = [[dataclasses.replace(point, accuracy=0.1) for point in final.curve.points] for final in finals]
+        # What is cut off counts for nothing here, so that it beats nobody.
+        pairs = zip(finals, curves, strict=True)
+        return [dataclasses.replace(final, curve=Curve(tuple(points)), truncated=()) for final, points in pairs]
+
+    def instead_of_all_others(archive, final):
+        left = {key: one for key, one in archive.evaluations.items() if one.partial or one.budget == "final"}
+        archive.evaluations = {**left, final.spec.key: final}
+
+    retrain = search_module.retrain
+    monkeypatch.setattr(workplace_module, "Ledger", Stern)
+    monkeypatch.setattr(search_module, "retrain", worse)
+    monkeypatch.setattr(search_module, "retrain_truncated", lambda *_: None)
+    monkeypatch.setattr(Archive, "replace", instead_of_all_others)
+    monkeypatch.setattr(Archive, "statics", lambda archive: [archive.backbone])
+    run = search(toy_experiment(search__trials=6), run_dir=tmp_path / "run")
+    records = [json.loads(path.read_text()) for path in run.folder.evaluations.glob("*.json")]
+    stopped = [record["weights"] for record in records if any(record["epochs"])]
+    assert any(not row["static"] and not row["finalist"] for row in run.rows)
+    assert not [row["id"] for row in run.rows if row["weights"] in stopped]
 
 
 def test_where_no_finalist_can_be_retrained_the_search_has_failed(toy_experiment, tmp_path, monkeypatch):

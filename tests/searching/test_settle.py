@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -98,3 +100,12 @@ def test_what_the_ledger_would_no_longer_stop_is_trained_to_its_end(evaluator, f
     settle(archive, evaluator, ledger, Progress())
     assert not any(evaluation.partial for evaluation in archive.evaluations.values())
     assert all(list(map(len, evaluation.curves)) == [3, 3] for evaluation in archive.evaluations.values())
+
+
+def test_what_was_trained_on_counts_as_it_is_now(evaluation, archive):
+    left = dataclasses.replace(evaluation([(0.9, 20, 1)]), epochs=(1,))
+    now = dataclasses.replace(evaluation([(0.9, 30, 1)]), epochs=(None,))
+    made = archive(left)
+    made.add(now)
+    assert made.hypervolume() == archive(now).hypervolume() < archive(left).hypervolume()
+    assert made.best_note() == archive(now).best_note()
