@@ -176,10 +176,12 @@ class _Lesson:
     ) -> TrainedBranch:
         start = time.perf_counter()
         branch, point = self._fresh(spec, cascade, first=not earlier), self._point(spec)
-        train, validation = self.features.split("train", point), self.features.split("validation", point)
+        in_order = REGIMES[self.settings.name].kind == "in-order"
+        heard = in_order or cascade != "none"
+        # What earlier branches say is known of the plain images only.
+        train, validation = self.features.split("train", point, plain=heard), self.features.split("validation", point)
         if (rows := self._rows()) is not None:
             train = train.subset(rows)
-        in_order = REGIMES[self.settings.name].kind == "in-order"
         gate = None
         if in_order and earlier and self.settings.calex.aligned:
             gate = survivors_gate(
@@ -198,7 +200,7 @@ class _Lesson:
             trainee,
             train,
             validation,
-            objective_of(self.settings, (1.0,), self._teacher(), gate=gate),
+            objective_of(self.settings, (1.0,), self._teacher(plain=heard), gate=gate),
             self.training,
             device=self.device,
             seed=self.seed,
@@ -209,7 +211,6 @@ class _Lesson:
         )
         on_train, on_validation = previous or (None, None)
         (logits,) = logits_of(trainee.forward, validation, self.device, on_validation)
-        heard = in_order or cascade != "none"
         said = logits_of(trainee.forward, train, self.device, on_train)[0] if heard else None
         return _trained(branch, result, logits, said, time.perf_counter() - start)
 
@@ -271,9 +272,11 @@ class _Lesson:
         rows = self._rows()
         return len(self.features.logits("train")) if rows is None else len(rows)
 
-    def _teacher(self) -> Tensor | None:
-        learns = REGIMES[self.settings.name].target(self.settings) == "backbone"
-        return self.features.teacher(self._rows()) if learns else None
+    def _teacher(self, *, plain: bool = False) -> Tensor | None:
+        if REGIMES[self.settings.name].target(self.settings) != "backbone":
+            return None
+        teacher = self.features.teacher(self._rows())
+        return teacher[: self._count()] if plain else teacher
 
 
 def _trained(

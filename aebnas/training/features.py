@@ -91,17 +91,22 @@ class FeatureStore:
             self._arrays[split] = kept.make(write, label=label, progress=progress, verify=verify)
             self._logits[split] = _tensor(self._arrays[split][LOGITS])
 
-    def split(self, name: SplitName, point: int) -> Split:
-        """Return the features at attach point number ``point`` as a split."""
+    def split(self, name: SplitName, point: int, *, plain: bool = False) -> Split:
+        """Return the features at attach point number ``point`` as a split.
+
+        Args:
+            plain: Of the plain images in every epoch, so that the index is a place in the split.
+        """
         if point not in self.cached_points:
-            return ComputedSplit(self._pass(name, [point]), point)
-        return self._kept(name, point)
+            return ComputedSplit(self._pass(name, [point], copies=1 if plain else self._copies[name]), point)
+        kept = self._kept(name, point)
+        return kept.plain() if plain else kept
 
     def together(self, name: SplitName, points: Sequence[int]) -> Together:
         """Return the features at several attach points at once, over one backbone pass per batch for those not kept."""
         computed = [point for point in points if point not in self.cached_points]
         cached = {point: self._kept(name, point) for point in points if point in self.cached_points}
-        return Together(cached, self._pass(name, computed) if computed else None)
+        return Together(cached, self._pass(name, computed, self._copies[name]) if computed else None)
 
     def logits(self, name: SplitName) -> Tensor:
         """Return the backbone's own logits of the plain images, ``(N, classes)`` float32."""
@@ -156,7 +161,7 @@ class FeatureStore:
             self._near[name, point] = self._bring(CachedSplit(features, self._sources[name].labels))
         return self._near[name, point]
 
-    def _pass(self, name: SplitName, points: Sequence[int]) -> BackbonePass:
+    def _pass(self, name: SplitName, points: Sequence[int], copies: int) -> BackbonePass:
         if name not in self._near_images:
             self._near_images[name] = self._bring(self._sources[name])
         return BackbonePass(
@@ -164,7 +169,7 @@ class FeatureStore:
             points,
             self._near_images[name],
             self._device,
-            copies=self._copies[name],
+            copies=copies,
             # The same whichever points are read, for results could hang on it in the last bits.
             limit=self._limit,
         )

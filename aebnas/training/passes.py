@@ -71,6 +71,10 @@ class CachedSplit(Split):
     def subset(self, indices: Tensor) -> CachedSplit:
         return CachedSplit(self._features, self._all_labels, self._rows[indices])
 
+    def plain(self) -> CachedSplit:
+        """Return the first copy alone, which every epoch is over then."""
+        return CachedSplit(self._features[: len(self._all_labels)], self._all_labels, self._rows)
+
     def footprint(self) -> int:
         """Return the bytes of the features of the whole split and of its labels."""
         return self._features.nbytes + self._all_labels.nbytes

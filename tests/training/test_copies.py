@@ -12,7 +12,9 @@ from aebnas.data.augment import Augment, altered
 from aebnas.data.settings import AugmentSettings
 from aebnas.data.splits import TensorSplit
 from aebnas.training import passes
+from aebnas.training.candidates import train_branch
 from aebnas.training.features import GIB
+from aebnas.training.settings import FitSettings, RegimeSettings
 
 LOOKS = AugmentSettings(flip=True, shift=2)
 ROWS = torch.tensor([7, 3, 200, 11, 150])
@@ -121,6 +123,28 @@ def test_the_teacher_of_a_subset_speaks_of_its_samples(store, data, budget):
         rows = ROWS[index - copy * len(ROWS)]
         assert torch.equal(teacher[index], whole[copy][rows])
         assert torch.equal(labels, data.train.labels[rows])
+
+
+@pytest.mark.parametrize("budget", [0.0, 1.0])
+@pytest.mark.parametrize("samples", [None, 100])
+@pytest.mark.parametrize(("regime", "cascade"), [("calex", "none"), ("disjoint", "inputs")])
+def test_branches_that_hear_of_others_learn_from_the_plain_images(
+    store, prepared, data, specs, budget, samples, regime, cascade
+):
+    """What those say of altered images is not known; in a comparison they stand beside branches that learn from such."""
+    training = FitSettings(epochs=3, batch_size=32)
+    settings = RegimeSettings(name=regime, training=training)
+
+    def taught(features):
+        trained = []
+        for spec in specs:
+            options = {"samples": samples, "seed": 4, "device": torch.device("cpu"), "cascade": cascade}
+            made = train_branch(spec, features, prepared.backbone, settings, training, earlier=trained, **options)
+            trained.append(made)
+        return torch.stack([made.validation_logits for made in trained])
+
+    copies = taught(store(budget, data=data, copies=3))
+    assert torch.equal(copies, taught(store(budget, data=prepared.data)))
 
 
 @pytest.fixture(params=["none", "the deeper one", "all"])
