@@ -131,7 +131,7 @@ def test_the_teacher_of_a_subset_speaks_of_its_samples(store, data, budget):
 def test_branches_that_hear_of_others_learn_from_the_plain_images(
     store, prepared, data, specs, budget, samples, regime, cascade
 ):
-    """What those say of altered images is not known; in a comparison they stand beside branches that learn from such."""
+    """What those say of altered images is not known; in a comparison they stand beside who learns from such."""
     training = FitSettings(epochs=3, batch_size=32)
     settings = RegimeSettings(name=regime, training=training)
 
