@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 # What a candidate may fail of; anything else is a fault of the program or the machine and stops the search.
 CANDIDATE_ERRORS = (TrainingError, MeasurementError, BranchError, BackboneError)
 # Records that turn out to be damaged are made again; whoever meets more of them has a broken disk.
-_MOST_DAMAGED = 8
+MOST_DAMAGED = 8
 
 
 class Evaluator:
@@ -191,7 +191,7 @@ class Evaluator:
         )
 
     def _trained(
-        self, spec: NetworkSpec, train: Callable[[], Trained], tries: int = _MOST_DAMAGED
+        self, spec: NetworkSpec, train: Callable[[], Trained], tries: int = MOST_DAMAGED
     ) -> tuple[Trained, list[Tensor]]:
         """Return a trained network and its logits; records that are damaged are made again."""
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ from aebnas.searching.costing import (
     story,
 )
 from aebnas.searching.diagnosed import with_diagnostics
+from aebnas.searching.evaluator import MOST_DAMAGED
 from aebnas.searching.feasible import hopeless
 from aebnas.searching.finalists import choose_finalists, eligible_rows, finalist_rows, retrain
 from aebnas.searching.joining import join
@@ -50,7 +52,10 @@ from aebnas.searching.verify import verify
 from aebnas.searching.watch import Leader, by_worker
 from aebnas.searching.workplace import Workplace, quiet_here
 from aebnas.spaces.definition import load_space
+from aebnas.store import DamagedFile
 from aebnas.training.accelerator import pick_accelerator
+
+logger = logging.getLogger(__name__)
 
 
 def search(
@@ -174,9 +179,7 @@ class _Search:
         archive, trials = leader.run(), finished(study)
         searched_s = time.perf_counter() - start - prepared_s
         with self.quiet.working():
-            if place.ledger is not None:
-                settle(archive, place.evaluator, place.ledger, place.progress)
-            rows = self._verified(archive, place)
+            archive, rows = self._judged(archive, study, place)
         data = place.prepared.data
         summary: dict[str, Any] = {
             "trials": trials,
@@ -222,6 +225,22 @@ class _Search:
             )
         for line in story(models, self.target):
             self.progress.say(line)
+
+    def _judged(
+        self, archive: Archive, study: optuna.Study, place: Workplace, tries: int = MOST_DAMAGED
+    ) -> tuple[Archive, list[Row]]:
+        """Return the rows of the front and what they come from; records that turn out to be damaged are made again."""
+        try:
+            if place.ledger is not None:
+                settle(archive, place.evaluator, place.ledger, place.progress)
+            return archive, self._verified(archive, place)
+        except DamagedFile as damage:
+            if not tries:
+                raise
+            logger.warning("%s; it is made again", damage)
+        found = Archive.of(place)
+        found.sync(study.get_trials(deepcopy=False), place.evaluator, make=True)
+        return self._judged(found.in_order(), study, place, tries - 1)
 
     def _verified(self, archive: Archive, place: Workplace) -> list[Row]:
         settings, evaluator, progress = self.experiment.search, place.evaluator, place.progress

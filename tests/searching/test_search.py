@@ -464,6 +464,25 @@ def test_a_damaged_branch_is_made_again(copied, toy_experiment):
     assert search(toy_experiment(), run_dir=copied.folder.path).rows == before
 
 
+@pytest.mark.parametrize("step", ["verify", "with_diagnostics"])
+def test_a_branch_that_is_damaged_before_the_front_is_written_is_made_again(
+    toy_experiment, finished, tmp_path, monkeypatch, caplog, step
+):
+    real, found = getattr(search_module, step), []
+
+    def damage(rows, *args, **options):
+        if not found:
+            # Of a finalist first, then of a network that was searched alone.
+            row = next(row for row in rows if not row["static"] and row["finalist"] == (step == "verify"))
+            found.append(tmp_path / "run" / "branches" / f"{row['weights']['branches'][0]}.pt")
+            found[0].write_bytes(found[0].read_bytes()[:-100])
+        return real(rows, *args, **options)
+
+    monkeypatch.setattr(search_module, step, damage)
+    assert search(toy_experiment(), run_dir=tmp_path / "run").rows == finished.rows
+    assert f"{found[0]} is damaged" in caplog.text
+
+
 def test_no_trial_starts_after_the_time_is_up(copied, toy_experiment, trained):
     stopped = search(toy_experiment(search__trials=50, search__timeout=1e-9), run_dir=copied.folder.path)
     assert trained == []
