@@ -132,11 +132,10 @@ class Evaluator:
         Raises:
             DeviceError: the device was lost; what was evaluated before is kept.
         """
-        known = self.known(spec, budget)
-        if known is not None and not (known.partial and self.goes_on(known, ledger)):
-            return known
-        start = time.perf_counter()
+        known, start = self.known(spec, budget), time.perf_counter()
         try:
+            if known is not None and not (known.partial and self.goes_on(known, ledger)):
+                return known
             made = self._make(spec, budget, stage, ledger)
         except DeviceError:
             raise  # no other candidate could be measured either

@@ -16,7 +16,7 @@ class FitSettings(Settings):
     """One optimisation: its length, optimiser and schedule."""
 
     epochs: int = Field(default=3, ge=1, description="passes over the training split")
-    batch_size: int = Field(default=128, ge=1)
+    batch_size: int = Field(default=128, ge=2, description="batch-norm cannot train on a single sample")
     optimizer: Literal["adamw", "sgd"] = "adamw"
     lr: float = Field(default=3e-3, gt=0, description="peak learning rate")
     weight_decay: float = Field(default=1e-2, ge=0)

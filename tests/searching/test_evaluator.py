@@ -23,6 +23,7 @@ from aebnas.run_folder import RunFolder
 from aebnas.searching import trainer as module
 from aebnas.searching.costing import Kind
 from aebnas.searching.evaluator import Evaluator
+from aebnas.searching.rungs import Ledger
 from aebnas.store import WeightStore
 
 CPU = torch.device("cpu")
@@ -372,6 +373,25 @@ def test_a_block_that_could_not_be_measured_is_tried_again(open_evaluator, netwo
     assert not (tmp_path / "run" / "evaluations").exists()
     assert trained == []
     assert evaluator.evaluate(network(0)).failure is None
+
+
+def test_what_was_stopped_stays_known_where_it_cannot_be_measured_now(open_evaluator, network, monkeypatch, tmp_path):
+    class Stern(Ledger):
+        def hopeless(self, spec, costs, curve):
+            return True
+
+    evaluator = open_evaluator(regime__training__epochs=2)
+    ledger = Stern(["macs"], evaluator.backbone, len(evaluator.truth))
+    partial = evaluator.evaluate(network(0), ledger=ledger)
+    assert partial.partial
+
+    def fail(*_):
+        raise MeasurementError("the device does not answer")
+
+    again = open_evaluator(regime__training__epochs=2)
+    monkeypatch.setattr(again.costs[Kind("fp32", "max-probability")], "network", fail)
+    assert again.evaluate(network(0), ledger=ledger).failure == "the device does not answer"
+    assert again.known(network(0)) == partial
 
 
 def test_a_device_that_is_lost_is_no_fault_of_the_candidate(open_evaluator, network, monkeypatch, tmp_path):

@@ -14,6 +14,7 @@ from aebnas.training.settings import RegimeSettings
     [
         ({"target": "teacher"}, "target: "),
         ({"distillation": 1.5}, "distillation: "),
+        ({"training": {"batch_size": 1}}, "training.batch_size: "),
         ({"loss": "hinge"}, "loss: "),
         ({"label_smoothing": 1.0}, "label_smoothing: "),
         ({"gradients": "product"}, "gradients: "),
