@@ -61,6 +61,21 @@ def exclusive(
         lock.release()
 
 
+@contextlib.contextmanager
+def held(lock: threading.Lock, resting: Callable[[], contextlib.AbstractContextManager[object]]) -> Iterator[None]:
+    """Hold ``lock`` for the length of the block, ``resting`` while another thread has it.
+
+    That one may measure, and so wait until this thread pauses.
+    """
+    if not lock.acquire(blocking=False):
+        with resting():
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 class Quiet:
     """Lets one process of this machine measure while the others, which compute, pause.
 
@@ -154,12 +169,16 @@ class Quiet:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             # Each opening is a holder of its own, threads of one process among them.
-            files = [os.open(self._folder / name, os.O_RDWR | os.O_CREAT, 0o644) for name in ("turnstile", "room")]
+            files = []
+            for name in ("turnstile", "room"):
+                files.append(os.open(self._folder / name, os.O_RDWR | os.O_CREAT, 0o644))
+                stack.callback(os.close, files[-1])
+            # There are disks without locks.
+            if _try(files[0], fcntl.LOCK_SH):
+                fcntl.flock(files[0], fcntl.LOCK_UN)
         except OSError as error:
             logger.warning("nobody pauses for measuring: cannot use %s (%s)", self._folder, error)
             return None
-        for file in files:
-            stack.callback(os.close, file)
         return _Doors(*files)
 
 

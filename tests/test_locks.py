@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import threading
@@ -9,7 +10,7 @@ import time
 
 import pytest
 
-from aebnas.locks import Quiet
+from aebnas.locks import Quiet, held
 
 pytest.importorskip("fcntl")
 PATIENCE_S = 60
@@ -134,3 +135,37 @@ def test_a_folder_that_cannot_be_used_means_that_nobody_pauses(tmp_path, caplog)
         with quiet.measuring(), quiet.resting():
             pass
     assert "nobody pauses for measuring" in caplog.text
+
+
+def test_a_disk_without_locks_means_that_nobody_pauses(tmp_path, monkeypatch, caplog):
+    def flock(file, kind):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    quiet = Quiet(tmp_path)
+    with quiet.working():
+        quiet.let_pass()
+        with quiet.measuring():
+            pass
+    assert "No locks available" in caplog.text
+
+
+def test_a_thread_that_waits_for_one_that_measures_pauses(tmp_path):
+    said, lock, begun = [], threading.Lock(), threading.Event()
+    quiet = Quiet(tmp_path, said.append, patience_s=PATIENCE_S)
+
+    def measure():
+        with held(lock, quiet.resting):
+            begun.set()
+            time.sleep(0.1)  # the other one wants the lock by now
+            with quiet.measuring():
+                pass
+
+    thread = threading.Thread(target=measure)
+    with quiet.working():
+        thread.start()
+        assert begun.wait(PATIENCE_S)
+        with held(lock, quiet.resting):
+            pass
+    thread.join()
+    assert said == []

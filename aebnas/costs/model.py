@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 
@@ -15,6 +16,7 @@ from aebnas.costs.kinds import ENERGY, LATENCY, MACS, MEMORY, SIZE, TAIL
 from aebnas.costs.macs import count_macs, segment_macs
 from aebnas.costs.network import Costs, NetworkCosts, Part, static_costs
 from aebnas.costs.overhead import MeasuredPath, Overhead, fit_overhead
+from aebnas.locks import held
 
 # Shares of the images that are let go at every exit of the networks that run on real ones, in turns.
 _LEAVING = (0.3, 0.6, 0.85)
@@ -32,6 +34,7 @@ class CostModel:
         timer: Measures blocks; without a device that can be measured, latency is no cost. None: only MACs are.
         calibration: Branches of the networks that the overhead is fitted on; none: plain sums.
         overhead: What it was found to be before, instead of a calibration.
+        resting: Entered while another thread measures, so that this one keeps nobody from it.
     """
 
     def __init__(
@@ -40,15 +43,16 @@ class CostModel:
         timer: BlockTimer | None,
         calibration: Sequence[Sequence[BranchSpec]] = (),
         overhead: Overhead | None = None,
+        resting: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
     ) -> None:
-        self._backbone, self._timer = backbone, timer
+        self._backbone, self._timer, self._resting = backbone, timer, resting
         self._shapes = [backbone.input_shape, *(point.shape for point in backbone.attach_points)]
         self._last = len(backbone.segments) - 1
         self._segment_macs = segment_macs(backbone)
         self._empty_ms = None if timer is None else timer.overhead_ms()
         self._branches: dict[str, Part] = {}
         # A search that measures for others does so beside its own trials.
-        self._measuring = threading.RLock()
+        self._measuring = threading.Lock()
         self._spans, self._ends, self._static = self._measure_spans()
         self.names = self._known_names()
         self.overhead = overhead or self._fit(calibration)
@@ -180,8 +184,9 @@ class CostModel:
         )
 
     def _obtain(self, specs: Sequence[BranchSpec], cascade: Cascade) -> None:
-        with self._measuring:
-            self._measure_branches([(specs, cascade)])
+        if self.lacks(specs, cascade):
+            with held(self._measuring, self._resting):
+                self._measure_branches([(specs, cascade)])
 
     def _measure_branches(self, networks: Sequence[tuple[Sequence[BranchSpec], Cascade]]) -> None:
         """Measure every branch of ``networks``, and the static network that ends in it where it can stand alone."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -84,11 +85,15 @@ def cost_models(
     genome: Genome,
     target: Device | None,
     progress: Progress,
+    resting: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
 ) -> CostModels:
     """Return a cost model for every precision and confidence that a network may have; fp32 is always among them.
 
     Blocks are measured now. What the overhead was found to be is kept in the run folder, so that all predictions of a
     run are of one kind however often it is interrupted.
+
+    Args:
+        resting: Entered while another thread of this process measures.
 
     Raises:
         MeasurementError: the device could not measure. BackboneError: a block cannot be written or converted.
@@ -114,7 +119,7 @@ def cost_models(
         )
         path = folder.latency / f"overhead-{kind.precision}-{kind.confidence}.json"
         known = _read_overhead(path)
-        model = CostModel(prepared.backbone, timer, known_networks, known)
+        model = CostModel(prepared.backbone, timer, known_networks, known, resting)
         if known is None and target is not None:
             write_json(path, asdict(model.overhead))
         models[kind] = model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import platform
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -12,6 +13,7 @@ from aebnas.branches.spec import FP32
 from aebnas.devices.device import Device
 from aebnas.devices.store import user_folder
 from aebnas.experiment import Experiment
+from aebnas.files import digest
 from aebnas.locks import Quiet
 from aebnas.prepare import Prepared, prepare
 from aebnas.progress import Progress, Stage
@@ -27,7 +29,8 @@ from aebnas.spaces.genome import Genome, build_genome
 
 def quiet_here() -> Quiet:
     """Return what lets all searches of this machine pause while one of them measures."""
-    return Quiet(user_folder() / "quiet")
+    # A home folder may be shared by many machines, none of which disturbs what another one measures.
+    return Quiet(user_folder() / f"quiet-{digest(platform.node())}")
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ class Workplace:
         if inquiry is not None and profile.measurable:
             costs = inquiry.models(kinds_of(genome), prepared.backbone)
         else:
-            costs = cost_models(experiment, prepared, folder, genome, target, progress)
+            costs = cost_models(experiment, prepared, folder, genome, target, progress, quiet.resting)
         check_known(experiment, limits, by_precision(costs, experiment.confidence)[FP32], profile)
         evaluator = Evaluator(
             experiment,

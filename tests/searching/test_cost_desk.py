@@ -149,3 +149,26 @@ def test_costs_that_were_never_published_are_missed_by_name(board, prepared, tmp
         inquiry = Inquiry(board, worker, lambda: worker.worker, pytest.fail, Quiet(tmp_path / "quiet"))
         with pytest.raises(RunFailed, match="has no costs for fp32, max-probability"):
             inquiry.models([KIND], prepared.backbone)
+
+
+def test_a_leader_at_work_pauses_while_its_desk_measures(desk, measured, specs, prepared, tmp_path):
+    model, timer = measured
+    said, measuring = [], threading.Event()
+    quiet = Quiet(tmp_path / "machine", said.append, patience_s=2)
+    model._resting = quiet.resting
+    blocks = timer.blocks
+
+    def quietly(wanted):
+        measuring.set()
+        with quiet.measuring():
+            return blocks(wanted)
+
+    timer.blocks = quietly
+    told = desk[1].models([KIND], prepared.backbone)[KIND]
+    asker = threading.Thread(target=lambda: told.network(specs[0]))
+    with quiet.working():
+        asker.start()
+        assert measuring.wait(60)
+        model.network(specs[1])
+    asker.join()
+    assert said == []
