@@ -79,6 +79,7 @@ def worker(
 def _address(folder: RunFolder, storage: str | None, artifacts: str | None, study: str | None) -> Address:
     """Return where the search meets, by the options or by what the folder says."""
     from aebnas.errors import InputError
+    from aebnas.searching.meeting import NoSearch
     from aebnas.searching.study import STORAGE_VARIABLE, Address
 
     if folder.experiment_file.exists():
@@ -89,7 +90,7 @@ def _address(folder: RunFolder, storage: str | None, artifacts: str | None, stud
         return Address(here.url, study or here.study, artifacts or here.artifacts)
     url = storage or os.environ.get(STORAGE_VARIABLE)
     if url is None:
-        raise InputError(
+        raise NoSearch(
             f"{folder.path} holds no run: give the folder of a search, or with --storage and --artifacts a new one"
         )
     if study is None:

@@ -139,6 +139,7 @@ def run_trials(
     archive: Archive | None = None,
     clock: Callable[[], float] = time.monotonic,
     goes_on: Callable[[], bool] = lambda: True,
+    look: Callable[[Archive], object] = lambda _: None,
     done: Callable[[Archive], object] = lambda _: None,
 ) -> Archive:
     """Run trials until the study has ``search.trials`` finished ones or ``search.timeout`` seconds have passed.
@@ -151,6 +152,7 @@ def run_trials(
         archive: What was found before, taken further; by default all that the study holds.
         clock: Seconds that the timeout is counted in.
         goes_on: Asked before each trial.
+        look: Told before each trial, and again and again while the last ones run elsewhere.
         done: Told after each trial.
     """
     found = archive if archive is not None else Archive.of(place)
@@ -159,6 +161,7 @@ def run_trials(
         if met is not None:
             met.returns.give_back(study)
             found.sync(study.get_trials(deepcopy=False), place.evaluator)
+        look(found)
         trial = _next(study, place, met)
         if trial is None:
             if finished(study) >= settings.trials:
@@ -177,7 +180,8 @@ def _next(study: optuna.Study, place: Workplace, met: Meeting | None) -> Trial |
     Only processes of one folder take turns: those of several may begin a few trials more than are wanted.
     """
     with place.folder.turn_to_ask():
-        if finished(study) + len(running(study)) >= place.experiment.search.trials:
+        # In this order: one that comes to its end in between is counted twice, not left out.
+        if len(running(study)) + finished(study) >= place.experiment.search.trials:
             return None
         trial = study.ask()
         if met is not None:
@@ -210,14 +214,14 @@ def _tell(
         trial.set_user_attr(FAILURE, evaluation.failure)
         logger.warning("candidate %s failed: %s", evaluation.id, evaluation.failure)
         trial.set_user_attr(SPEC, spec)
-        study.tell(trial, state=TrialState.FAIL)
+        study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
         return
     settings, limits = place.experiment.search, place.limits
     point = choose_point(evaluation, archive.backbone, settings, limits, trade_off)
     for name, violation in zip(limits.limits, limits.violations(evaluation, point), strict=True):
         trial.set_constraint(name, violation)
     trial.set_user_attr(SPEC, spec)
-    study.tell(trial, objective_values(evaluation, point, settings))
+    study.tell(trial, objective_values(evaluation, point, settings), skip_if_finished=True)
 
 
 def _evaluated(spec: NetworkSpec, place: Workplace) -> Evaluation:

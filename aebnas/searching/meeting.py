@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import optuna
 from optuna.samplers import BaseSampler
@@ -21,7 +22,7 @@ from aebnas.sharing.artifacts import SharedFiles, open_artifacts
 from aebnas.sharing.board import Board
 from aebnas.sharing.claims import Claims
 from aebnas.sharing.lost import Returns
-from aebnas.sharing.presence import Presence
+from aebnas.sharing.presence import Presence, at_work_elsewhere
 from aebnas.sharing.storage import open_storage
 from aebnas.sharing.storage_errors import storage_errors
 
@@ -127,6 +128,8 @@ def meet(folder: RunFolder, address: Address, say: Callable[[str], None], *, fir
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with contextlib.ExitStack() as stack:
         stack.enter_context(storage_errors(address.url))
+        if address.file is not None:
+            _check_one_machine(folder, address.file)
         # To be asked, a file would be made.
         there = first or address.file is None or address.file.exists()
         storage = open_storage(address.url, say=say) if there else None
@@ -142,7 +145,7 @@ def meet(folder: RunFolder, address: Address, say: Callable[[str], None], *, fir
         files = None
         if address.artifacts is not None:
             files = SharedFiles(
-                open_artifacts(address.artifacts, say=say), board, presence, _files_of(board, address.study)
+                open_artifacts(address.artifacts, say=say), board, presence, _files_of(board, address.study, first)
             )
         yield Meeting(
             address,
@@ -155,8 +158,20 @@ def meet(folder: RunFolder, address: Address, say: Callable[[str], None], *, fir
         )
 
 
-def _files_of(board: Board, study: str) -> str:
+def _check_one_machine(folder: RunFolder, study: Path) -> None:
+    other = at_work_elsewhere(folder.path)
+    if other is not None:
+        raise RunError(
+            f"{other}, of another machine, is at work in {folder.path}, and machines that share the file {study} would "
+            "damage it: begin the search with --storage postgresql://..., then join it"
+        )
+
+
+def _files_of(board: Board, study: str, first: bool) -> str:
     """Return what sets the files of this search apart from those of others that had the same name."""
-    if board.get(_FILES) is None:
+    if first and board.get(_FILES) is None:
         board.put(_FILES, secrets.token_hex(4))
-    return f"{study}-{board.get(_FILES)}"
+    token = board.get(_FILES)
+    if token is None:  # of two that choose one, each could keep to its own
+        raise NoSearch(f"the search {study} shares no files, or has not begun: give `aebnas search` --artifacts too")
+    return f"{study}-{token}"

@@ -60,11 +60,13 @@ class Leader:
         return found.in_order()
 
     def _run_alone(self, archive: Archive, desk: CostDesk, shown: _Shown) -> None:
-        def done(found: Archive) -> None:
+        def look(found: Archive) -> None:
+            # Also while others run the last trials: they may wait for an answer that will not come.
             desk.check()
             shown.update(found)
 
-        run_trials(self.study, self.place, met=self.met, archive=archive, clock=self.clock, done=done)
+        run_trials(self.study, self.place, met=self.met, archive=archive, clock=self.clock, look=look)
+        look(archive)
 
     def _watch(self, archive: Archive, desk: CostDesk, shown: _Shown) -> None:
         place, settings, start = self.place, self.place.experiment.search, self.clock()

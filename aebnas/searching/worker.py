@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from aebnas.data.load import load_data
@@ -25,7 +26,7 @@ from aebnas.searching.workplace import Workplace, quiet_here
 from aebnas.training.accelerator import pick_accelerator
 
 _LOOK_EVERY_S = 0.5
-# The state of the search is read again at most so often.
+# Whether there is a search by now is asked so often.
 _ASK_EVERY_S = 2.0
 
 
@@ -106,7 +107,7 @@ def _invited(met: Meeting, progress: Progress) -> Invitation:
     said = False
     while (found := met.invitation()) is None or (found.state != "open" and met.led()):
         if found is None and not met.led():
-            raise RunError(
+            raise NoSearch(
                 f"the search {met.address.study} was left before it had begun: run the same `aebnas search` again"
             )
         if not said:
@@ -122,7 +123,11 @@ def _experiment(
     experiment = invitation.parsed()[0] if given is None else given
     # When it is time to end, the leader knows.
     search = experiment.search.model_copy(update={"timeout": None})
-    return experiment.model_copy(update={"search": search}).override(own)
+    experiment = experiment.model_copy(update={"search": search}).override(own)
+    path, folder = experiment.data.path, own.get("data.data_dir")
+    if path is None or folder is None or not (Path(folder) / path.name).exists():
+        return experiment
+    return experiment.override({"data.path": Path(folder) / path.name})
 
 
 def _move_in(met: Meeting, invitation: Invitation, experiment: Experiment) -> None:
@@ -158,7 +163,6 @@ class _Helper:
     ) -> None:
         self._met, self._experiment, self._progress = met, experiment, progress
         self._goes_on, self._told = goes_on, told
-        self._open, self._asked = True, time.monotonic()
         self._trials = 0
 
     def run(self, invitation: Invitation) -> int:
@@ -203,10 +207,9 @@ class _Helper:
         return self._met.leader() or ""
 
     def _may_go_on(self) -> bool:
-        if self._open and time.monotonic() - self._asked >= _ASK_EVERY_S:
-            invitation = self._met.invitation()
-            self._open, self._asked = invitation is not None and invitation.state == "open", time.monotonic()
-        return self._open and self._goes_on()
+        # Every time: whoever begins a trial after the leader has closed finds nobody who measures for it.
+        invitation = self._met.invitation()
+        return invitation is not None and invitation.state == "open" and self._goes_on()
 
     def _count(self, archive: Archive) -> None:
         self._trials += 1

@@ -16,7 +16,7 @@ from types import TracebackType
 
 import filelock
 
-from aebnas.errors import RunError, RunFailed
+from aebnas.errors import RunError
 from aebnas.sharing.board import Board
 
 _BEATS = "beats/"
@@ -131,8 +131,8 @@ class Presence:
 
     def _beat_on(self) -> None:
         while not self._stop.wait(self._interval_s):
-            # Whoever does the work is told the same; beats are taken up again once there is a storage.
-            with contextlib.suppress(RunFailed):
+            # Whoever does the work is told the same; beats are taken up again once there is a storage, or disk.
+            with contextlib.suppress(Exception):
                 self.beat()
         with contextlib.suppress(Exception):  # our silence will tell
             self._board.remove(_BEATS + self.worker)
@@ -200,6 +200,22 @@ class Presence:
             return True
         except OSError:
             return None
+
+
+def at_work_elsewhere(folder: Path) -> str | None:
+    """Return the id of a worker of another machine that holds its lock in ``folder``, which both share."""
+    return next((path.stem for path in sorted((folder / "workers").glob("*.lock")) if _held_elsewhere(path)), None)
+
+
+def _held_elsewhere(path: Path) -> bool:
+    try:
+        machine = path.read_text()
+        with filelock.FileLock(path, timeout=0):
+            return False
+    except filelock.Timeout:
+        return machine not in ("", _machine())  # nothing: it is just being written
+    except OSError:
+        return False
 
 
 def _machine() -> str:

@@ -184,3 +184,21 @@ def test_whoever_looks_at_a_lock_does_not_keep_its_owner_from_it(board, tmp_path
     threading.Timer(0.2, looker.release).start()
     with here:
         assert here.alive(here.worker)
+
+
+def test_a_beat_that_fails_is_not_the_last_one(board, tmp_path, monkeypatch):
+    failed, put = [], board.put
+
+    def full(key, value):
+        if value == 2:
+            failed.append(value)
+            raise OSError("database or disk is full")
+        put(key, value)
+
+    monkeypatch.setattr(board, "put", full)
+    with Presence(board, tmp_path, interval_s=0.01) as here:
+        deadline = time.monotonic() + 60
+        while board.get(f"beats/{here.worker}") < 4:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert failed

@@ -1,0 +1,123 @@
+"""A process that helps a search: when it begins, when it ends, and when it must not begin at all."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import filelock
+import numpy as np
+import pytest
+from optuna.trial import TrialState
+
+from aebnas.cli_worker import _address
+from aebnas.errors import RunError
+from aebnas.run_folder import RunFolder
+from aebnas.searching import workplace
+from aebnas.searching.loop import Archive, _next, run_trials
+from aebnas.searching.meeting import NoSearch, meet
+from aebnas.searching.study import STORAGE_VARIABLE, Address, open_study, queue
+from aebnas.searching.worker import _experiment, _Helper, help_search
+from aebnas.sharing.board import Board
+from aebnas.sharing.storage import open_storage
+
+
+@pytest.fixture
+def address(tmp_path):
+    return Address(f"sqlite:///{tmp_path}/shared.db", "toy")
+
+
+def board_of(address):
+    return Board(open_storage(address.url, say=print), address.study)
+
+
+def test_a_search_whose_leader_has_just_come_has_not_begun(address, tmp_path):
+    with (
+        meet(RunFolder(tmp_path / "leader"), address, print, first=True),
+        pytest.raises(NoSearch, match="run the same"),
+    ):
+        help_search(RunFolder(tmp_path / "own"), address)
+
+
+def test_a_worker_never_names_the_shared_files(address, tmp_path):
+    board = board_of(address)
+    shared = Address(address.url, address.study, str(tmp_path / "artifacts"))
+    with pytest.raises(NoSearch, match="shares no files, or has not begun"):
+        help_search(RunFolder(tmp_path / "own"), shared)
+    assert board.items("") == {}
+
+
+def test_a_folder_without_a_run_may_hold_one_soon(tmp_path, monkeypatch):
+    monkeypatch.delenv(STORAGE_VARIABLE, raising=False)
+    with pytest.raises(NoSearch, match="holds no run"):
+        _address(RunFolder(tmp_path), None, None, None)
+
+
+def test_no_trial_begins_once_the_search_is_closing(toy_experiment):
+    states = [SimpleNamespace(state="open"), SimpleNamespace(state="closing")]
+    met = SimpleNamespace(invitation=lambda: states.pop(0))
+    helper = _Helper(met, toy_experiment(), print, lambda: True, print)
+    assert [helper._may_go_on(), helper._may_go_on()] == [True, False]
+
+
+def test_machines_do_not_share_a_file_as_their_database(address, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    path = folder.path / "workers" / "far-1-abc.lock"
+    path.parent.mkdir(parents=True)
+    path.write_text("another boot")
+    with filelock.FileLock(path), pytest.raises(RunError, match=r"far-1-abc, of another machine, .* --storage"):
+        help_search(folder, address)
+    with pytest.raises(NoSearch):  # it has gone
+        help_search(folder, address)
+
+
+def test_data_are_looked_for_in_the_folder_of_the_worker_first(toy_experiment, tmp_path):
+    experiment = toy_experiment()
+    invitation, address = SimpleNamespace(parsed=lambda: (experiment, None, None)), Address("sqlite:///x", "toy")
+    own = {"data.data_dir": tmp_path}
+    assert _experiment(invitation, address, own, None).data.path == experiment.data.path
+    np.savez(tmp_path / "data.npz")
+    assert _experiment(invitation, address, own, None).data.path == tmp_path / "data.npz"
+
+
+def test_machines_with_one_home_folder_do_not_pause_for_each_other(monkeypatch):
+    folders = set()
+    for name in ("one", "two", "two"):
+        monkeypatch.setattr("platform.node", lambda name=name: name)
+        folders.add(workplace.quiet_here()._folder)
+    assert len(folders) == 2
+
+
+class Broken(Exception):
+    pass
+
+
+def test_a_leader_that_waits_for_the_trials_of_others_sees_that_nobody_answers_them(toy_experiment, tmp_path, archive):
+    settings = toy_experiment(search__trials=1).search
+    study = open_study(open_storage(f"sqlite:///{tmp_path}/study.db", say=print), "toy", settings)
+    queue(study, [{}])
+    study.ask()
+    assert study.trials[0].state == TrialState.RUNNING
+    place = SimpleNamespace(experiment=toy_experiment(search__trials=1), folder=RunFolder(tmp_path))
+    looks = []
+
+    def look(found: Archive) -> None:
+        looks.append(found)
+        if len(looks) == 3:
+            raise Broken
+
+    with pytest.raises(Broken):
+        run_trials(study, place, archive=archive(), look=look)
+
+
+def test_a_trial_that_ends_while_trials_are_counted_makes_no_room_for_another(toy_experiment, tmp_path):
+    experiment = toy_experiment(search__trials=1)
+    study = open_study(open_storage(f"sqlite:///{tmp_path}/study.db", say=print), "toy", experiment.search)
+    trial, read = study.ask(), study.get_trials
+
+    def read_and_end(**options):
+        found = read(**options)
+        study.tell(trial, [0.5, 1.0], skip_if_finished=True)
+        return found
+
+    study.get_trials = read_and_end
+    assert _next(study, SimpleNamespace(experiment=experiment, folder=RunFolder(tmp_path)), None) is None
