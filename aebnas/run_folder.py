@@ -14,7 +14,7 @@ import yaml
 from aebnas.devices.profile import HardwareProfile
 from aebnas.errors import RunError
 from aebnas.experiment import Experiment
-from aebnas.files import first_difference, write_text
+from aebnas.files import cannot_write, first_difference, write_text
 from aebnas.locks import exclusive
 from aebnas.settings import parse_settings, read_yaml
 from aebnas.spaces.definition import SpaceDefinition
@@ -82,7 +82,7 @@ class RunFolder:
         """
         if self.experiment_file.exists():
             self.check_same(experiment, space, profile)
-        elif self.path.exists() and any(map(_is_foreign, self.path.iterdir())):
+        elif self.path.exists() and any(map(_is_foreign, self.path.iterdir())) and not self.experiment_file.exists():
             raise RunError(f"{self.path} is not empty and holds no run: choose another folder with --run-dir")
         else:
             self._new = True
@@ -169,8 +169,15 @@ class RunFolder:
     @contextlib.contextmanager
     def turn_to_ask(self) -> Iterator[None]:
         """Let one process of this folder at a time ask for its next trial, so that not more are begun than wanted."""
-        with filelock.FileLock(self.path / "asking.lock", poll_interval=0.01):
+        lock = filelock.FileLock(self.path / "asking.lock", poll_interval=0.01)
+        try:
+            lock.acquire()
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+        try:
             yield
+        finally:
+            lock.release()
 
     def _give_up(self, owner: Path) -> None:
         if self._new and not any(map(_is_work, self.path.iterdir())):

@@ -278,3 +278,9 @@ def test_a_damaged_evaluation_counts_as_none(folder, text, caplog):
     with caplog.at_level(logging.WARNING):
         assert folder.read_evaluation("a") is None
     assert "a.json is damaged" in caplog.text
+
+
+def test_a_turn_in_a_folder_that_cannot_be_written_is_named(folder):
+    (folder.path / "asking.lock").mkdir(parents=True)
+    with pytest.raises(RunError, match="cannot write"), folder.turn_to_ask():
+        pass

@@ -47,7 +47,7 @@ from aebnas.searching.sampler import make_sampler
 from aebnas.searching.settle import settle, settle_front
 from aebnas.searching.starts import starting_genes
 from aebnas.searching.statics import backbone_rows, retrain_truncated, truncated_rows
-from aebnas.searching.study import Address, finished, queue, without_password
+from aebnas.searching.study import Address, finished, queue, remember_password
 from aebnas.searching.verify import verify
 from aebnas.searching.watch import Leader, by_worker
 from aebnas.searching.workplace import Workplace, quiet_here
@@ -105,7 +105,7 @@ def _addressed(experiment: Experiment, folder: RunFolder) -> tuple[Experiment, A
     settings = experiment.search
     if settings.storage is None:
         return experiment, Address.of(folder, experiment)
-    kept = experiment.override({"search.storage": without_password(settings.storage)})
+    kept = experiment.override({"search.storage": remember_password(settings.storage)})
     return kept, Address.of(folder, kept, settings.storage)
 
 

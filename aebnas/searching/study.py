@@ -31,6 +31,8 @@ _START_TRADE_OFF = 0.5
 # Gives the URL of a storage again where a run folder keeps it without its password.
 STORAGE_VARIABLE = "AEBNAS_STORAGE"
 _SECRETS = ("password", "passwd", "sslpassword")
+# URLs with passwords that this process was given, by what its run folders keep of them.
+_given: dict[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -81,10 +83,19 @@ def without_password(url: str) -> str:
     return parsed.render_as_string(hide_password=False)
 
 
+def remember_password(url: str) -> str:
+    """Keep the password of ``url`` for the length of this process; return the URL without it."""
+    kept = without_password(url)
+    _given[kept] = url
+    return kept
+
+
 def with_password(url: str | None) -> str | None:
-    """Return what ``AEBNAS_STORAGE`` says where that is ``url`` with a password; else ``url``."""
+    """Return ``url`` with the password that this process was given, or ``AEBNAS_STORAGE`` has; else ``url``."""
+    if url is None:
+        return None
     given = os.environ.get(STORAGE_VARIABLE)
-    return given if given and url is not None and without_password(given) == url else url
+    return given if given and without_password(given) == url else _given.get(url, url)
 
 
 def open_study(

@@ -56,7 +56,8 @@ def storage_errors(url: str) -> Iterator[None]:
                 "kept beside it and are not made again"
             ) from error
         raise InputError(
-            f"{what} cannot be used ({reason}): see to search.storage, and to this user's rights"
+            f"{what} cannot be used ({reason}): see to search.storage, to this user's rights, and to the password, "
+            "which is kept nowhere: AEBNAS_STORAGE gives it again"
         ) from error
 
 

@@ -20,6 +20,7 @@ from aebnas.searching.study import (
     open_study,
     queue,
     read_trials,
+    remember_password,
     running,
     sample,
     with_password,
@@ -133,3 +134,12 @@ def test_trials_are_read_where_the_folder_says(tmp_path):
     assert [trial.values[0] for trial in read_trials(folder, shared)] == [0.5, 0.6]
     with pytest.raises(RunError, match="there is no study second in"):
         read_trials(folder, shared.override({"search.study": "second"}))
+
+
+def test_a_process_remembers_the_password_that_it_was_given(monkeypatch):
+    monkeypatch.delenv(STORAGE_VARIABLE, raising=False)
+    monkeypatch.setattr("aebnas.searching.study._given", {})
+    assert remember_password(SECRET) == without_password(SECRET)
+    assert with_password(without_password(SECRET)) == SECRET
+    assert with_password("postgresql://bob@db.lan:5433/runs") == "postgresql://bob@db.lan:5433/runs"
+    assert with_password(None) is None
