@@ -116,11 +116,9 @@ def read_trials(folder: RunFolder, experiment: Experiment) -> list[FrozenTrial]:
     Raises:
         RunError: the study is missing or damaged. RunFailed: the storage does not answer.
     """
-    if experiment.search.storage is None and not folder.study_file.exists():
-        raise RunError(
-            f"{folder.study_file} is missing: run the same search again; finished evaluations are not made again"
-        )
     address = Address.of(folder, experiment)
+    if address.file is not None and not address.file.exists():
+        raise RunError(f"{address.file} is missing: run the same search again; finished evaluations are not made again")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with storage_errors(address.url):
         storage = open_storage(address.url, say=lambda _: None, patience_s=20.0)

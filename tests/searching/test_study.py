@@ -143,3 +143,10 @@ def test_a_process_remembers_the_password_that_it_was_given(monkeypatch):
     assert with_password(without_password(SECRET)) == SECRET
     assert with_password("postgresql://bob@db.lan:5433/runs") == "postgresql://bob@db.lan:5433/runs"
     assert with_password(None) is None
+
+
+def test_looking_for_a_study_whose_file_is_gone_makes_none(tmp_path, toy_experiment):
+    file = tmp_path / "elsewhere.db"
+    with pytest.raises(RunError, match=f"{file} is missing"):
+        read_trials(RunFolder(tmp_path), toy_experiment(search__storage=f"sqlite:///{file}"))
+    assert not file.exists()
