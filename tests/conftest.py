@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -138,6 +140,19 @@ def prepared(toy_experiment: Callable[..., Experiment], tmp_path_factory: pytest
     """Toy data and the trained backbone, cut at two points; not to be written to."""
     folder = RunFolder(tmp_path_factory.mktemp("prepared"))
     return prepare(toy_experiment(), folder, device=torch.device("cpu"), progress=Progress())
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 1 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root can make a small disk")
+    yield disk
+    # What has a file open there does not keep it.
+    subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 @pytest.fixture(scope="session")
