@@ -13,7 +13,7 @@ from aebnas.devices.profile import Limits
 from aebnas.registry import unknown_name
 from aebnas.settings import Settings
 
-SAMPLERS = ("nsga2", "tpe", "nsga3", "gp", "random")
+SAMPLERS = ("tpe", "nsga2", "nsga3", "gp", "random")
 
 
 class AttachSettings(Settings):
@@ -56,7 +56,7 @@ class SearchSettings(Settings):
         default=None,
         description="folder or s3://bucket/prefix that machines share files through",
     )
-    sampler: Literal["nsga2", "tpe", "nsga3", "gp", "random"] = "nsga2"
+    sampler: Literal["tpe", "nsga2", "nsga3", "gp", "random"] = "tpe"
     population: int = Field(default=16, ge=2, description="of nsga2 and nsga3")
     starts: bool = Field(default=True, description="begin with known shapes")
     start_from: tuple[Path, ...] = Field(default=(), description="earlier runs whose best networks are tried first")

@@ -31,6 +31,7 @@ from aebnas.cli import EXIT_FAILED, EXIT_INPUT, EXIT_INTERRUPTED
 from aebnas.console import err, out
 from aebnas.errors import AebnasError, InputError
 from aebnas.experiment import Experiment
+from aebnas.experiment_search import SearchSettings
 from aebnas.files import write_text
 from aebnas.prepare import prepare
 from aebnas.progress import ConsoleProgress, Progress
@@ -114,7 +115,7 @@ class Bench:
     def hypervolume(self) -> Section:
         """Hypervolume against wall-clock."""
         if self.quick:
-            contest = Contest(self.experiment(), 200, 1.0, 1.0, ("nsga2", "random"), seeds=1)
+            contest = Contest(self.experiment(), 200, 1.0, 1.0, (SearchSettings().sampler, "random"), seeds=1)
             return compare_searches(contest, self.home / "replayed", processes=1, progress=self.progress)
         replayed = Experiment.model_validate(_REPLAYED)
         contest = Contest(replayed, 4000, 600.0, TRAINING_SCALE, ("nsga2", "tpe", "gp", "random"), seeds=3)

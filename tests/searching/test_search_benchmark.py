@@ -10,6 +10,7 @@ import torch
 
 from aebnas.branches.spec import BranchSpec, NetworkSpec, PartSpec
 from aebnas.exits.tuning import Target, solve
+from aebnas.experiment_search import SearchSettings
 from aebnas.progress import Progress
 from aebnas.run_folder import RunFolder
 from aebnas.training.branches import BranchJob, train_branches
@@ -131,7 +132,7 @@ def test_the_default_and_random_are_among_what_is_compared(toy_experiment):
         for seed in (0, 1)
     ]
     figures = judged(runs, contest).figures
-    default = next(number for number, variant in enumerate(variants) if variant["sampler"] == "nsga2")
+    default = next(number for number, variant in enumerate(variants) if variant["sampler"] == SearchSettings().sampler)
     assert figures["hypervolume_default"] == pytest.approx(default / 100)
     plain = next(number for number, variant in enumerate(variants) if variant == {**variant, **_RANDOM})
     assert figures["hypervolume_random"] == pytest.approx(plain / 100)
