@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import multiprocessing.resource_tracker
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
+from types import FrameType
 from typing import Any
 
 from aebnas.progress import Stage
@@ -31,7 +34,14 @@ def spawn(serve: Callable[..., None], *arguments: Any, name: str | None = None) 
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=serve, args=(there, *arguments), daemon=True, name=name)
-    process.start()
+    # Begun now: it lets signals through when it begins.
+    multiprocessing.resource_tracker.ensure_running()
+    # Ctrl-C reaches all processes of a terminal, also one that has not yet come to where it ignores it.
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
     # Else the pipe would not end with the process.
     there.close()
     return process, here
@@ -41,6 +51,7 @@ def settle_in() -> None:
     """Begin a process that was spawned: its parent alone decides when it ends."""
     # Ctrl-C reaches all processes of a terminal; the one that spawned the others ends them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     signal.signal(signal.SIGTERM, _leave)
 
 
@@ -55,6 +66,33 @@ def _leave(*_: object) -> None:
 def move_out() -> None:
     """Say that a process that was spawned has done its work and ends by itself: being told to would break that off."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+class Interrupts:
+    """Remembers Ctrl-C for the length of a block: its exception is lost where it comes in a finaliser of a library."""
+
+    def __init__(self) -> None:
+        self._came, self._before = False, signal.getsignal(signal.SIGINT)
+
+    def __enter__(self) -> Interrupts:
+        # Only there Python hands signals out; who ignores it goes on doing so.
+        if threading.current_thread() is threading.main_thread() and callable(self._before):
+            signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if signal.getsignal(signal.SIGINT) == self._note:
+            signal.signal(signal.SIGINT, self._before)
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if there was one."""
+        if self._came:
+            raise KeyboardInterrupt
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._came = True
+        assert callable(self._before)
+        self._before(number, frame)
 
 
 def bury(process: SpawnProcess, patience_s: float = PATIENCE_S) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
+from aebnas.processes import Interrupts
 from aebnas.progress import Progress, Stage
 from aebnas.searching.cost_desk import CostDesk, publish
 from aebnas.searching.crew import Crew, Orders
@@ -46,8 +47,12 @@ class Leader:
         self.met.returns.give_back(study)
         archive.sync(study.get_trials(deepcopy=False), place.evaluator, make=True)
         label = "trials" if settings.timeout is None else f"trials (at most {settings.timeout:.0f} s)"
-        with self._invited() as desk, self.progress.stage(label, settings.trials, finished(study)) as stage:
-            shown = _Shown(study, stage)
+        with (
+            Interrupts() as interrupts,
+            self._invited() as desk,
+            self.progress.stage(label, settings.trials, finished(study)) as stage,
+        ):
+            shown = _Shown(study, stage, interrupts)
             if settings.workers == 1:
                 self._run_alone(archive, desk, shown)
             else:
@@ -136,13 +141,14 @@ class Leader:
 
 
 class _Shown:
-    """The bar of trials, whichever process runs them."""
+    """The bar of trials, whichever process runs them; and Ctrl-C, where that was lost."""
 
-    def __init__(self, study: optuna.Study, stage: Stage) -> None:
-        self.stage = stage
+    def __init__(self, study: optuna.Study, stage: Stage, interrupts: Interrupts) -> None:
+        self.stage, self._interrupts = stage, interrupts
         self._study, self._done = study, finished(study)
 
     def update(self, archive: Archive) -> None:
+        self._interrupts.check()
         done = finished(self._study)
         self.stage.note(f"hypervolume {archive.hypervolume():.3f}, {archive.best_note()}")
         self.stage.advance(done - self._done)

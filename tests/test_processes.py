@@ -1,0 +1,59 @@
+"""Processes of our own, and what a terminal tells them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from aebnas.processes import Interrupts, bury, settle_in, spawn
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals")
+
+
+class _Finalised:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ctrl_c_that_was_lost_in_a_finaliser_is_remembered():
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts:
+        interrupts.check()
+        finalised = _Finalised()
+        del finalised
+        interrupts.check()
+        pytest.fail("it is lost")
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_who_ignores_ctrl_c_goes_on_doing_so():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Interrupts() as interrupts:
+            os.kill(os.getpid(), signal.SIGINT)
+            interrupts.check()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _answer(connection):
+    settle_in()
+    connection.send("there")
+    connection.recv()
+
+
+def test_a_process_that_has_just_been_spawned_survives_ctrl_c():
+    process, connection = spawn(_answer)
+    os.kill(process.pid, signal.SIGINT)
+    assert connection.recv() == "there"
+    os.kill(process.pid, signal.SIGINT)
+    connection.send("end")
+    bury(process)
+    assert process.exitcode == 0
+    # What is held back while one is started is let through again.
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
