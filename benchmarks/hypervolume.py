@@ -101,14 +101,15 @@ def compare_searches(contest: Contest, home: Path, *, processes: int, progress: 
 def _run(job: tuple[Contest, Path, dict[str, Any], int]) -> Run:
     contest, home, variant, seed = job
     torch.set_num_threads(1)
-    key = digest(canonical_json([variant, seed, contest.timeout_s, contest.scale]), contest.experiment.to_yaml())
+    # Time is what ends it.
+    own = {"search.trials": 10_000, "search.timeout": contest.timeout_s, **_keys(variant)}
+    # The whole experiment: a default that changes is none that it depends on.
+    key = digest(contest.experiment.override(own).to_yaml(), canonical_json([seed, contest.train, contest.scale]))
     file = home / "runs" / f"{key}.json"
     if file.exists():
         return Run(variant, seed, [Step(**step) for step in json.loads(file.read_text(encoding="utf-8"))])
     theatre = Theatre.open(contest.experiment, home, train=contest.train, scale=contest.scale, progress=Progress())
-    own = {f"search.{name}": value for name, value in variant.items()}
-    # Time is what ends it.
-    steps = theatre.replay({**own, "search.trials": 10_000, "search.timeout": contest.timeout_s}, seed)
+    steps = theatre.replay(own, seed)
     write_text(file, json.dumps([asdict(step) for step in steps]))
     return Run(variant, seed, steps)
 
@@ -150,6 +151,10 @@ def judged(runs: Sequence[Run], contest: Contest) -> Section:
         **figures,
     }
     return Section(figures, [("the default", _name(default).replace("_", " ")), *rows])
+
+
+def _keys(variant: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"search.{name}": value for name, value in variant.items()}
 
 
 def _name(settings: Mapping[str, Any]) -> str:
