@@ -61,6 +61,11 @@ class SearchSettings(Settings):
     starts: bool = Field(default=True, description="begin with known shapes")
     start_from: tuple[Path, ...] = Field(default=(), description="earlier runs whose best networks are tried first")
     rungs: bool = Field(default=True, description="stop training what cannot reach the front any more")
+    recombine: int = Field(
+        default=1,
+        ge=0,
+        description="networks of branches that are trained already, for each trial that samples one",
+    )
     surrogate: bool = Field(default=False, description="choose among samples by a model of what is finished")
     genes: dict[str, tuple[Option, ...]] = Field(
         default_factory=dict,

@@ -20,7 +20,7 @@ from benchmarks.replay import Step, Theatre
 from benchmarks.section import Figure, Section
 
 SAMPLERS = ("nsga2", "tpe", "gp", "random")
-HELPS = ("starts", "rungs", "surrogate")
+HELPS = ("starts", "rungs", "recombine", "surrogate")
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from aebnas.searching.evaluation import Evaluation, StaticPoint
 from aebnas.searching.evaluator import Evaluator
 from aebnas.searching.frontier import Reference
 from aebnas.searching.meeting import Meeting
+from aebnas.searching.recombine import Recombiner
 from aebnas.searching.rungs import Ledger
-from aebnas.searching.study import FAILURE, HYPERVOLUME, SPEC, finished, running, sample
+from aebnas.searching.study import FAILURE, HYPERVOLUME, RECOMBINED, SPEC, finished, running, sample
 from aebnas.searching.workplace import Pausing, Workplace
 from aebnas.sharing.lost import mark
 
@@ -157,12 +158,13 @@ def run_trials(
     """
     found = archive if archive is not None else Archive.of(place)
     settings, start = place.experiment.search, clock()
+    recombiner = Recombiner(place.genome, settings.cost_objectives[0], settings.recombine, place.experiment.seed)
     while goes_on() and (settings.timeout is None or clock() - start < settings.timeout):
         if met is not None:
             met.returns.give_back(study)
             found.sync(study.get_trials(deepcopy=False), place.evaluator)
         look(found)
-        trial = _next(study, place, met)
+        trial = _next(study, place, met, found, recombiner)
         if trial is None:
             if finished(study) >= settings.trials:
                 break
@@ -174,7 +176,9 @@ def run_trials(
     return found
 
 
-def _next(study: optuna.Study, place: Workplace, met: Meeting | None) -> Trial | None:
+def _next(
+    study: optuna.Study, place: Workplace, met: Meeting | None, archive: Archive, recombiner: Recombiner
+) -> Trial | None:
     """Return a new trial; None if with those that are running there are enough.
 
     Only processes of one folder take turns: those of several may begin a few trials more than are wanted.
@@ -183,6 +187,9 @@ def _next(study: optuna.Study, place: Workplace, met: Meeting | None) -> Trial |
         # In this order: one that comes to its end in between is counted twice, not left out.
         if len(running(study)) + finished(study) >= place.experiment.search.trials:
             return None
+        known = recombiner.next(study.get_trials(deepcopy=False), archive.evaluations)
+        if known is not None:
+            study.enqueue_trial(known, user_attrs={RECOMBINED: True})
         trial = study.ask()
         if met is not None:
             mark(trial, met.presence)

@@ -89,8 +89,10 @@ class FreshSampler(BaseSampler):
 
     def sample_relative(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> Genes:
         """Return genes of a network that no other trial has; where all are known, what the inner sampler proposes."""
-        known = self._known(study, trial)
         fixed = {**trial.system_attrs.get(_FIXED, {}), **trial.params}
+        if self._space.keys() <= fixed.keys():
+            return {}  # there is nothing left to propose
+        known = self._known(study, trial)
         first = self._propose(study, trial, fixed)
         fresh = self._fresh(first, lambda: self._propose(study, trial, fixed), fixed, known)
         if self._surrogate is None:

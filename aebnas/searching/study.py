@@ -26,6 +26,8 @@ from aebnas.sharing.storage_url import database_of, scheme_of, study_name
 from aebnas.spaces.genome import Genome
 
 HYPERVOLUME, SPEC, FAILURE = "hypervolume", "spec", "failure"
+# Of a trial whose network was put together from branches that are trained already.
+RECOMBINED = "recombined"
 # Trade-offs of the first trials: one in the middle for each known shape.
 _START_TRADE_OFF = 0.5
 # Gives the URL of a storage again where a run folder keeps it without its password.

@@ -24,6 +24,8 @@ from aebnas.searching.workplace import Workplace
 from aebnas.sharing.lost import WORKER
 
 _LOOK_EVERY_S = 0.5
+# Trials of workers that this process has not started are read so often.
+_READ_EVERY_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -82,17 +84,24 @@ class Leader:
             while finished(self.study) < settings.trials:
                 if settings.timeout is not None and self.clock() - start >= settings.timeout:
                     break
-                crew.look(_LOOK_EVERY_S)
-                desk.check()
+                self._hear(crew, desk, shown)
                 self.met.returns.give_back(self.study)
                 archive.sync(self.study.get_trials(deepcopy=False), place.evaluator)
                 shown.update(archive)
             crew.wanted = False
             self._say_state("closing")
             while crew.at_work:
-                crew.look(_LOOK_EVERY_S)
-                desk.check()
+                self._hear(crew, desk, shown)
                 shown.update(archive)
+
+    def _hear(self, crew: Crew, desk: CostDesk, shown: _Shown) -> None:
+        """Follow the workers until there is something new to read: all else would take their processors."""
+        end = time.monotonic() + _READ_EVERY_S
+        while (left := end - time.monotonic()) > 0 and crew.at_work:
+            if crew.look(min(left, _LOOK_EVERY_S)):
+                break
+            desk.check()
+            shown.interrupts.check()
 
     def _await_others(self, desk: CostDesk) -> None:
         """Let those who helped finish what they are at; what they leave behind is given back for another time."""
@@ -144,11 +153,11 @@ class _Shown:
     """The bar of trials, whichever process runs them; and Ctrl-C, where that was lost."""
 
     def __init__(self, study: optuna.Study, stage: Stage, interrupts: Interrupts) -> None:
-        self.stage, self._interrupts = stage, interrupts
+        self.stage, self.interrupts = stage, interrupts
         self._study, self._done = study, finished(study)
 
     def update(self, archive: Archive) -> None:
-        self._interrupts.check()
+        self.interrupts.check()
         done = finished(self._study)
         self.stage.note(f"hypervolume {archive.hypervolume():.3f}, {archive.best_note()}")
         self.stage.advance(done - self._done)
