@@ -102,7 +102,7 @@ class Bench:
         ours = {"search.trials": 4, "search.timeout": 600.0} if self.quick else {"search.trials": 1000}
         plan = RatePlan(
             self.experiment(),
-            {"search.timeout": 180.0, **short, **ours},
+            {"search.timeout": 240.0, **short, **ours},
             {"regime.name": "joint", "regime.target": "labels", "search.trials": PROCESSES, "search.starts": False},
             None if self.quick else {"search.objectives": ("accuracy", "latency_ms")},
             samples=256 if self.quick else None,
