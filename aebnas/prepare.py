@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from aebnas.backbones.build import build_backbone, state_fingerprint
+from aebnas.backbones.build import build_backbone, state_fingerprint, wanted_input
 from aebnas.backbones.cut import SegmentedBackbone, cut_backbone
 from aebnas.data.load import load_data
 from aebnas.data.splits import DataBundle
@@ -56,7 +56,7 @@ def prepare(
         InputError: data or backbone are missing or wrong; the message says which key and what to do.
         TrainingError: the backbone's training failed.
     """
-    data = _data(experiment)
+    data = data_of(experiment)
     if as_kept and experiment.backbone.checkpoint is not None:
         # That file may be on another machine.
         experiment = experiment.model_copy(
@@ -76,12 +76,17 @@ def prepare(
     return Prepared(experiment, data, cut, digest(data.fingerprint, state_fingerprint(model)), initial)
 
 
-def _data(experiment: Experiment) -> DataBundle:
+def data_of(experiment: Experiment) -> DataBundle:
+    """Load the data of ``experiment``, prepared as its backbone wants them.
+
+    Raises:
+        DataError: they are missing or wrong. RunError: they came from Python and are not at hand.
+    """
     if experiment.datasets is not None:
         return experiment.datasets
     if experiment.data.name == CUSTOM:
         raise RunError("this run's data came from Python: use aebnas.Run in Python with the same datasets")
-    return load_data(experiment.data, seed=experiment.seed)
+    return load_data(experiment.data, seed=experiment.seed, wanted=wanted_input(experiment.backbone))
 
 
 def _model(experiment: Experiment, data: DataBundle) -> nn.Module:

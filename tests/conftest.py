@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -30,6 +32,29 @@ from benchmarks.postgres import PostgresServer
 from benchmarks.postgres import postgres_server as running_server
 
 torch.set_num_threads(1)
+
+
+def _let_torchvision_be_imported() -> torch.library.Library | None:
+    """Declare the two operators that torchvision's import asks for, where its binary does not fit a torch without CUDA.
+
+    Nothing that the tests use calls them. Users install a torchvision that fits, which needs none of this.
+    """
+    try:
+        importlib.import_module("torchvision")
+    except ImportError:
+        return None
+    except RuntimeError:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        library = torch.library.Library("torchvision", "DEF")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        importlib.import_module("torchvision")
+        return library
+    return None
+
+
+_DECLARED = _let_torchvision_be_imported()
 
 
 @event.listens_for(Engine, "connect")

@@ -14,7 +14,19 @@ import aebnas
 
 PACKAGE = Path(aebnas.__file__).parent
 FLOORS = [
-    {"errors", "files", "registry", "settings", "resources", "progress", "console", "locks", "processes", "claims"},
+    {
+        "errors",
+        "files",
+        "inputs",
+        "registry",
+        "settings",
+        "resources",
+        "progress",
+        "console",
+        "locks",
+        "processes",
+        "claims",
+    },
     {"data", "backbones", "branches", "exits", "devices", "sharing"},
     {"spaces", "network", "costs"},
     {"experiment", "experiment_compare", "experiment_search", "training", "export"},

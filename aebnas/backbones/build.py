@@ -18,9 +18,10 @@ from aebnas.backbones.check import MODEL_ERRORS, check_forward
 from aebnas.backbones.settings import BackboneSettings
 from aebnas.errors import BackboneError
 from aebnas.files import digest
+from aebnas.inputs import ModelInput
 from aebnas.registry import unknown_name
 
-__all__ = ["BACKBONES", "build_backbone", "load_checkpoint", "state_fingerprint"]
+__all__ = ["BACKBONES", "build_backbone", "load_checkpoint", "state_fingerprint", "wanted_input"]
 
 _SAVE_IT = "save it with torch.save(model.state_dict(), ...)"
 
@@ -45,6 +46,11 @@ def build_backbone(settings: BackboneSettings, *, num_classes: int, input_shape:
             f"let the callable take num_classes, or set it under backbone.options"
         )
     return model
+
+
+def wanted_input(settings: BackboneSettings) -> ModelInput | None:
+    """Return how the backbone that ``settings`` names wants its images prepared; None where it does not say."""
+    return None
 
 
 def load_checkpoint(model: nn.Module, path: Path) -> None:

@@ -10,10 +10,10 @@ from aebnas.backbones.cut import SegmentedBackbone, cut_backbone
 from aebnas.backbones.points import nearest_to_even
 from aebnas.branches.build import fits
 from aebnas.branches.spec import BranchSpec
-from aebnas.data.load import load_data
 from aebnas.data.splits import DataBundle, ImageSplit
 from aebnas.errors import ExperimentError
 from aebnas.experiment import CUSTOM, Experiment
+from aebnas.prepare import data_of
 from aebnas.registry import unknown_name
 from aebnas.spaces.definition import NONE, SpaceDefinition, load_space
 from aebnas.training.candidates import limited, seed_everything
@@ -27,7 +27,7 @@ def load_splits(experiment: Experiment) -> DataBundle:
     """
     if CUSTOM in (experiment.data.name, experiment.backbone.name):
         raise ExperimentError("a comparison builds model and data anew in every process: name them in the file")
-    data = load_data(experiment.data, seed=experiment.seed)
+    data = data_of(experiment)
     train, _ = limited(data.train, None, experiment.regime.train_samples, experiment.seed)
     assert isinstance(train, ImageSplit)
     return dataclasses.replace(data, train=train)

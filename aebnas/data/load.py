@@ -23,11 +23,14 @@ from aebnas.data.settings import AugmentSettings, DataSettings
 from aebnas.data.splits import DataBundle, DatasetSplit, TensorSplit
 from aebnas.errors import DataError
 from aebnas.files import canonical_json, digest
+from aebnas.inputs import ModelInput
 
 __all__ = ["DATASETS", "bundle_from_datasets", "load_data"]
 
 
-def load_data(settings: DataSettings, *, seed: int, data_dir: Path | None = None) -> DataBundle:
+def load_data(
+    settings: DataSettings, *, seed: int, data_dir: Path | None = None, wanted: ModelInput | None = None
+) -> DataBundle:
     """Load a data set of the registry ``DATASETS`` and split it.
 
     The test split is the data set's own test part, or ``settings.test`` of everything where it has none; the
@@ -37,6 +40,7 @@ def load_data(settings: DataSettings, *, seed: int, data_dir: Path | None = None
         settings: Which data set, and the fractions.
         seed: Determines which samples are held out.
         data_dir: Where fashion-mnist is looked for before ``settings.data_dir``.
+        wanted: How the backbone wants images prepared; None: it does not say.
 
     Raises:
         DataError: the name is unknown, a file is missing or damaged, an array is wrong, or a class has too few samples.

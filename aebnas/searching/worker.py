@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aebnas.data.load import load_data
 from aebnas.errors import RunError
 from aebnas.experiment import CUSTOM, Experiment
 from aebnas.files import digest
 from aebnas.locks import Quiet
+from aebnas.prepare import data_of
 from aebnas.progress import Progress
 from aebnas.run_folder import RunFolder
 from aebnas.searching.cost_desk import Inquiry
@@ -182,7 +182,7 @@ class _Helper:
         experiment, folder = self._experiment, self._met.folder
         if experiment.datasets is None and experiment.data.name != CUSTOM:
             # Once, and looked at before anything else is done with it.
-            data = load_data(experiment.data, seed=experiment.seed)
+            data = data_of(experiment)
             if data.fingerprint != invitation.data:
                 raise RunError(
                     f"the data here are not those of the search (fingerprint {data.fingerprint}, not "
