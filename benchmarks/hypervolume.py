@@ -1,4 +1,4 @@
-"""Hypervolume against wall-clock: samplers, and what starting points, rungs and a surrogate bring."""
+"""Hypervolume against wall-clock: samplers; starting points, rungs, recombination and a surrogate on and off."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 Sections, which can be run one by one (``--only``), each adding its figures to the same JSON file:
 
     rate         candidates per hour on Fashion-MNIST against AEBNAS's way of evaluating them, and the quality of both
-    hypervolume  against wall-clock: samplers; starting points, rungs and a surrogate on and off; searches are replayed
+    hypervolume  against wall-clock: samplers; starting points, rungs, recombination and a surrogate on and off, replayed
                  on a table of trained branches, which is filled on demand
     scaling      trials per minute with one and two workers
     storage      what PostgreSQL takes of a trial, with one worker and with 32 that do nothing else
