@@ -118,7 +118,7 @@ class Bench:
             contest = Contest(self.experiment(), 200, 1.0, 1.0, (SearchSettings().sampler, "random"), seeds=1)
             return compare_searches(contest, self.home / "replayed", processes=1, progress=self.progress)
         replayed = Experiment.model_validate(_REPLAYED)
-        contest = Contest(replayed, 4000, 600.0, TRAINING_SCALE, ("nsga2", "tpe", "gp", "random"), seeds=3)
+        contest = Contest(replayed, 4000, 300.0, TRAINING_SCALE, ("nsga2", "tpe", "gp", "random"), seeds=3)
         return compare_searches(contest, self.home / "replayed", processes=PROCESSES, progress=self.progress)
 
     def scaling(self) -> Section:
