@@ -21,6 +21,7 @@ from aebnas.errors import ExperimentError
 from aebnas.exits.confidence import CONFIDENCES
 from aebnas.experiment_compare import CompareSettings
 from aebnas.experiment_search import AttachSettings, SearchSettings
+from aebnas.plugins import load_plugins
 from aebnas.registry import Registry, unknown_name
 from aebnas.resources import resource_folder
 from aebnas.settings import Settings, parse_settings, read_yaml
@@ -57,6 +58,9 @@ class Experiment(Settings):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, arbitrary_types_allowed=True)
 
     name: str = Field(default=EMBEDDED, description="also the run folder: runs/NAME")
+    plugins: tuple[str, ...] = Field(
+        default=(), description="modules or .py files that register layers, heads, regimes or confidences of your own"
+    )
     # Seeds are counted up from here, and numpy's end at 2**32.
     seed: int = Field(default=0, ge=0, lt=2**31)
     data: DataSettings = DataSettings()
@@ -179,6 +183,10 @@ class Experiment(Settings):
         if not isinstance(values, Mapping):
             return values
         changed = dict(values)
+        plugins = changed.get("plugins")
+        if isinstance(plugins, (list, tuple)):
+            # Before anything is looked up by its name.
+            load_plugins(name for name in plugins if isinstance(name, str))
         for key, kind, block in (("model", nn.Module, "backbone"), ("datasets", DataBundle, "data")):
             given = changed.get(key)
             if given is None:
@@ -189,6 +197,11 @@ class Experiment(Settings):
             if key == "model":
                 changed.setdefault("backbone_training", None)
         return changed
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        """Load the plug-ins in the process that this is sent to; nothing is validated there."""
+        super().__setstate__(state)
+        load_plugins(self.plugins)
 
     @classmethod
     def from_yaml(cls, path: Path | str) -> Experiment:
@@ -213,11 +226,15 @@ class Experiment(Settings):
         def file(name: str) -> str:
             return str(Path(name).expanduser().absolute()) if name.endswith((".yaml", ".yml")) else name
 
+        def module(name: str) -> str:
+            return str(Path(name).expanduser().absolute()) if name.endswith(".py") else name
+
         data = {"path": absolute(self.data.path), "data_dir": absolute(self.data.data_dir)}
         backbone = {"checkpoint": absolute(self.backbone.checkpoint)}
         runs = [path.expanduser().absolute() for path in self.search.start_from]
         return self.model_copy(
             update={
+                "plugins": tuple(map(module, self.plugins)),
                 "search": self.search.model_copy(update={"start_from": tuple(runs)}),
                 "data": self.data.model_copy(update=data),
                 "backbone": self.backbone.model_copy(update=backbone),

@@ -37,8 +37,18 @@ FREE_KEYS = (
     ("data", "data_dir"),
     ("backbone", "checkpoint"),
 )
-# A comparison is no part of a search.
-FREE_TOP = ("compare", "accelerator", "mixed_precision", "cache_gib", "cache_dtype", "name", "space", "device")
+# A comparison is no part of a search; what plug-ins register is told apart by its name, as what is here.
+FREE_TOP = (
+    "compare",
+    "plugins",
+    "accelerator",
+    "mixed_precision",
+    "cache_gib",
+    "cache_dtype",
+    "name",
+    "space",
+    "device",
+)
 LOCK_FILES = ("run.lock", "run.pid")
 # What a search makes before it has done anything that is worth keeping.
 _BEGINNINGS = ("study.db", "study.db-wal", "study.db-shm", "asking.lock", "workers")

@@ -18,6 +18,7 @@ FLOORS = [
         "errors",
         "files",
         "inputs",
+        "plugins",
         "registry",
         "settings",
         "resources",
