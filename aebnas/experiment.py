@@ -26,6 +26,7 @@ from aebnas.registry import Registry, unknown_name
 from aebnas.resources import resource_folder
 from aebnas.settings import Settings, parse_settings, read_yaml
 from aebnas.training.accelerator import CHOICES
+from aebnas.training.log import LogKind
 from aebnas.training.objective import WEIGHTINGS
 from aebnas.training.regimes import REGIMES, possible, regime_problem
 from aebnas.training.settings import BackboneFitSettings, RegimeSettings
@@ -87,6 +88,9 @@ class Experiment(Settings):
     cache_dtype: Literal["fp16", "fp32"] = Field(default="fp16", description="what those features are kept in")
     cache_copies: int = Field(
         default=1, ge=1, le=64, description="copies of the training features, each of images augmented anew"
+    )
+    training_log: LogKind = Field(
+        default="csv", description="curves of a search's trainings in its run folder: none, csv or tensorboard"
     )
     model: SkipValidation[nn.Module | None] = Field(default=None, exclude=True, repr=False)
     datasets: SkipValidation[DataBundle | None] = Field(default=None, exclude=True, repr=False)

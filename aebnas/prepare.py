@@ -22,6 +22,7 @@ from aebnas.run_folder import RunFolder
 from aebnas.store import WeightStore, load_state, state_of
 from aebnas.training.backbone import train_backbone
 from aebnas.training.candidates import seed_everything
+from aebnas.training.log import Subject, open_log
 
 
 @dataclass(frozen=True)
@@ -139,16 +140,19 @@ def _give_weights(
     initial = None
     if training is not None and needs_training:
         initial = state_of(model)
+        log = open_log(experiment.training_log, folder.path)
         try:
-            result = train_backbone(
-                model,
-                data,
-                training,
-                seed=experiment.seed,
-                device=device,
-                progress=progress,
-                mixed=experiment.mixed_precision,
-            )
+            with log.training(Subject("backbone", "backbone", "", ("final",), ("",))) as tell:
+                result = train_backbone(
+                    model,
+                    data,
+                    training,
+                    seed=experiment.seed,
+                    device=device,
+                    progress=progress,
+                    mixed=experiment.mixed_precision,
+                    told=tell,
+                )
         except TrainingError as error:
             raise TrainingError(f"backbone_training failed: {error}") from error
         progress.say(f"backbone trained: {100 * result.best[0]:.2f} % on validation")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ FREE_TOP = (
     "mixed_precision",
     "cache_gib",
     "cache_dtype",
+    "training_log",
     "name",
     "space",
     "device",
@@ -52,6 +54,8 @@ FREE_TOP = (
 LOCK_FILES = ("run.lock", "run.pid")
 # What a search makes before it has done anything that is worth keeping.
 _BEGINNINGS = ("study.db", "study.db-wal", "study.db-shm", "asking.lock", "workers")
+# Curves alone are no work: a backbone that was not trained to its end leaves some.
+CURVES = ("training", "tensorboard")
 
 
 class RunFolder:
@@ -195,6 +199,8 @@ class RunFolder:
                 path.unlink(missing_ok=True)
             for name in _BEGINNINGS[:-1]:
                 (self.path / name).unlink(missing_ok=True)
+            for name in CURVES:
+                shutil.rmtree(self.path / name, ignore_errors=True)
         owner.unlink(missing_ok=True)
         if not self.experiment_file.exists():
             (self.path / LOCK_FILES[0]).unlink(missing_ok=True)
@@ -215,7 +221,7 @@ def _is_foreign(path: Path) -> bool:
 
 
 def _is_work(path: Path) -> bool:
-    return _is_foreign(path) and path.name not in ("experiment.yaml", *_BEGINNINGS)
+    return _is_foreign(path) and path.name not in ("experiment.yaml", *_BEGINNINGS, *CURVES)
 
 
 def comparable(experiment: Experiment, space: SpaceDefinition, profile: HardwareProfile) -> dict[str, Any]:

@@ -96,8 +96,10 @@ class Table:
         watch: Watch | None = None,
         done: Callable[[int, TrainedBranch], None] | None = None,
         mixed: bool = False,
+        told: object = None,
+        accuracy: object = None,
     ) -> list[TrainedBranch]:
-        """Return what ``train_branches`` would, with an untrained branch in the place of the trained one."""
+        """Return what ``train_branches`` would, with an untrained branch for the trained one; tell nobody."""
         found = []
         for number, job in enumerate(jobs):
             with self.clock.away():
@@ -138,7 +140,7 @@ class Table:
     def _key(
         self, spec: BranchSpec, settings: RegimeSettings, training: FitSettings, samples: int | None, seed: int
     ) -> str:
-        how = [settings.model_dump(mode="json", exclude={"training", "final_epochs"}), training.model_dump(mode="json")]
+        how = [settings.model_dump(mode="json", exclude={"training", "final_epochs"}), training.about()]
         return digest(spec.key, self._context, canonical_json([*how, samples, seed]))
 
 

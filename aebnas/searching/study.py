@@ -103,13 +103,17 @@ def with_password(url: str | None) -> str | None:
 def open_study(
     storage: BaseStorage, name: str, settings: SearchSettings, sampler: BaseSampler | None = None
 ) -> optuna.Study:
-    """Return the study of a search, made if it is not there."""
+    """Return the study of a search, made if it is not there, with names for what its trials are valued by."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     up, down = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
     directions = [up if objective == "accuracy" else down for objective in settings.objectives]
-    return optuna.create_study(
+    study = optuna.create_study(
         storage=storage, study_name=name, directions=directions, sampler=sampler, load_if_exists=True
     )
+    if study.metric_names is None:
+        # For those who look on, such as Optuna's dashboard.
+        study.set_metric_names(list(settings.objectives))
+    return study
 
 
 def read_trials(folder: RunFolder, experiment: Experiment) -> list[FrozenTrial]:

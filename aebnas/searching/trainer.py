@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ from aebnas.prepare import Prepared
 from aebnas.progress import Progress, Stage
 from aebnas.run_folder import RunFolder
 from aebnas.searching.claimed import make_claimed
+from aebnas.searching.curves import subject_of_branch, subject_of_network
 from aebnas.searching.evaluation import Budget
 from aebnas.searching.plan import Plan
 from aebnas.searching.rungs import Watch
@@ -25,6 +27,7 @@ from aebnas.store import Claim, load_state, state_of
 from aebnas.training.candidates import BranchJob, TrainedBranch, train_branch, train_branches, train_network
 from aebnas.training.features import FeatureStore
 from aebnas.training.fit import logits_of
+from aebnas.training.log import Epoch, open_log
 from aebnas.training.regimes import REGIMES
 
 Teach = Callable[..., list[TrainedBranch]]
@@ -67,6 +70,7 @@ class Trainer:
     ) -> None:
         self._experiment, self._prepared, self._folder, self._device = experiment, prepared, folder, device
         self._teach = teach or train_branches
+        self._log = open_log(experiment.training_log, folder.path)
         self._own: dict[tuple[Any, ...], Experiment] = {}
         # A regime that moves the backbone computes its own features: only the final logits, the teacher, are kept.
         frozen = any(REGIMES[name].kind != "whole" for name in regimes)
@@ -158,20 +162,33 @@ class Trainer:
                 self._keep(shelf, keys[numbers[job]], trained)
                 claims[numbers[job]].release()
 
-            self._teach(
-                jobs,
-                self._features,
-                self._prepared.backbone,
-                plan.own.regime,
-                plan.training,
-                samples=plan.samples,
-                seed=self._experiment.seed,
-                device=self._device,
-                stage=stage,
-                watch=None if watch is None else lambda job, epochs, accuracy: watch(numbers[job], epochs, accuracy),
-                done=keep,
-                mixed=self._experiment.mixed_precision,
-            )
+            with contextlib.ExitStack() as stack:
+                tells = [
+                    stack.enter_context(
+                        self._log.training(subject_of_branch(plan, number), resumed=job.resume is not None)
+                    )
+                    for number, job in zip(numbers, jobs, strict=True)
+                ]
+
+                def tell(job: int, epoch: Epoch) -> None:
+                    if (told := tells[job]) is not None:
+                        told(epoch)
+
+                self._teach(
+                    jobs,
+                    self._features,
+                    self._prepared.backbone,
+                    plan.own.regime,
+                    plan.training,
+                    samples=plan.samples,
+                    seed=self._experiment.seed,
+                    device=self._device,
+                    stage=stage,
+                    watch=None if watch is None else lambda job, *what: watch(numbers[job], *what),
+                    done=keep,
+                    mixed=self._experiment.mixed_precision,
+                    told=None if None in tells else tell,
+                )
 
         make_claimed(shelf.store, keys, lambda number: find(number) is None, make, lambda: stage.advance(0))
         return self._of_branches(plan, [find(number) for number in range(len(keys))])
@@ -185,21 +202,23 @@ class Trainer:
 
     def _make_next(self, plan: Plan, shelf: Shelf, number: int, stage: Stage, claims: Mapping[int, Claim]) -> None:
         """Train the branch of that number, which goes by those before it."""
-        trained = train_branch(
-            plan.spec.branches[number],
-            self._features,
-            self._prepared.backbone,
-            plan.own.regime,
-            plan.training,
-            samples=plan.samples,
-            seed=self._experiment.seed,
-            device=self._device,
-            stage=stage,
-            earlier=self._earlier(plan, number),
-            cascade=plan.own.cascade,
-            confidence=plan.spec.confidence,
-            mixed=self._experiment.mixed_precision,
-        )
+        with self._log.training(subject_of_branch(plan, number)) as tell:
+            trained = train_branch(
+                plan.spec.branches[number],
+                self._features,
+                self._prepared.backbone,
+                plan.own.regime,
+                plan.training,
+                samples=plan.samples,
+                seed=self._experiment.seed,
+                device=self._device,
+                stage=stage,
+                earlier=self._earlier(plan, number),
+                cascade=plan.own.cascade,
+                confidence=plan.spec.confidence,
+                mixed=self._experiment.mixed_precision,
+                told=tell,
+            )
         self._keep(shelf, plan.branch_keys[number], trained)
 
     def _keep(self, shelf: Shelf, key: str, trained: TrainedBranch) -> None:
@@ -249,24 +268,26 @@ class Trainer:
         self, plan: Plan, shelf: Shelf, stage: Stage, watch: Watch | None, claims: Mapping[int, Claim]
     ) -> None:
         data, stopped = self._prepared.data, shelf.stopped(plan.network_key)
-        network, results = train_network(
-            plan.spec.branches,
-            self._prepared.backbone,
-            data,
-            plan.own.regime,
-            plan.training.epochs,
-            initial=self._prepared.initial,
-            teacher=self._features.logits("train") if plan.regime.target(plan.own.regime) == "backbone" else None,
-            samples=plan.samples,
-            seed=self._experiment.seed,
-            device=self._device,
-            stage=stage,
-            cascade=plan.own.cascade,
-            confidence=plan.spec.confidence,
-            mixed=self._experiment.mixed_precision,
-            watch=None if watch is None else partial(_any_goes_on, watch),
-            resume=None if stopped is None else stopped[1]["paused"],
-        )
+        with self._log.training(subject_of_network(plan), resumed=stopped is not None) as tell:
+            network, results = train_network(
+                plan.spec.branches,
+                self._prepared.backbone,
+                data,
+                plan.own.regime,
+                plan.training.epochs,
+                initial=self._prepared.initial,
+                teacher=self._features.logits("train") if plan.regime.target(plan.own.regime) == "backbone" else None,
+                samples=plan.samples,
+                seed=self._experiment.seed,
+                device=self._device,
+                stage=stage,
+                cascade=plan.own.cascade,
+                confidence=plan.spec.confidence,
+                mixed=self._experiment.mixed_precision,
+                watch=None if watch is None else partial(_any_goes_on, watch),
+                resume=None if stopped is None else stopped[1]["paused"],
+                told=tell,
+            )
         record = {
             "state": state_of(network),
             "validation_logits": logits_of(network.to(self._device), data.validation, self._device),

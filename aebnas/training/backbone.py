@@ -8,6 +8,7 @@ from torch import nn
 from aebnas.data.splits import DataBundle
 from aebnas.progress import Progress
 from aebnas.training.fit import FitResult, Trainee, fit
+from aebnas.training.log import TellEpoch
 from aebnas.training.objective import Objective
 from aebnas.training.resident import resident
 from aebnas.training.settings import FitSettings
@@ -22,11 +23,13 @@ def train_backbone(
     device: torch.device,
     progress: Progress,
     mixed: bool = False,
+    told: TellEpoch | None = None,
 ) -> FitResult:
     """Train ``model`` in place on the labels; the weights of the best validation epoch stay.
 
     Args:
         mixed: Whether it computes in bfloat16 where ``device`` is a CUDA device.
+        told: Is told of every epoch that is over.
     """
     model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     trainee = Trainee(model, lambda images: [model(images)], (model,))
@@ -41,6 +44,7 @@ def train_backbone(
             seed=seed,
             stage=stage,
             mixed=mixed,
+            told=told,
         )
     model.cpu()
     return result

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from aebnas.training.begin import chosen_rows, objective_of, refuse, seed_everyt
 from aebnas.training.features import FeatureStore
 from aebnas.training.fit import FitResult, Trainee, fit, logits_of
 from aebnas.training.fitting import Fitting
+from aebnas.training.log import Epoch, TellEpoch
 from aebnas.training.objective import Objective
 from aebnas.training.regimes import REGIMES
 from aebnas.training.settings import FitSettings, RegimeSettings
@@ -29,6 +31,8 @@ from aebnas.training.together import Pupil, SideBySide
 
 # Number of the job, epochs that are over, validation accuracy -> whether to go on.
 Watch = Callable[[int, int, float], bool]
+# Number of the job, and an epoch of it that is over.
+ToldOfJob = Callable[[int, Epoch], None]
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ def train_branch(
     cascade: Cascade = "none",
     confidence: str = "max-probability",
     mixed: bool = False,
+    told: TellEpoch | None = None,
 ) -> TrainedBranch:
     """Train one branch on the features at its attach point; the backbone is not touched.
 
@@ -85,13 +90,14 @@ def train_branch(
         cascade: What the branch hears of the last of ``earlier``.
         confidence: How sure the branches before are, where the regime goes by that.
         mixed: Whether branches compute in bfloat16 where ``device`` is a CUDA device.
+        told: Is told of every epoch that is over.
 
     Raises:
         BranchError: the branch does not fit its attach point. TrainingError: the loss is not finite, or the regime
             cannot do what the settings say.
     """
     lesson = _Lesson(features, backbone, settings, training, samples, seed, device, stage or Stage(), mixed)
-    return lesson.alone(spec, earlier=earlier, cascade=cascade, confidence=confidence)
+    return lesson.alone(spec, earlier=earlier, cascade=cascade, confidence=confidence, told=told)
 
 
 def train_branches(
@@ -108,6 +114,7 @@ def train_branches(
     watch: Watch | None = None,
     done: Callable[[int, TrainedBranch], None] | None = None,
     mixed: bool = False,
+    told: ToldOfJob | None = None,
 ) -> list[TrainedBranch]:
     """Train branches that need not hear each other; each becomes what it becomes alone, as :func:`train_branch` does.
 
@@ -118,6 +125,7 @@ def train_branches(
         watch: Asked after every epoch of a job but its last; False stops that job.
         done: Told of every branch, with the number of its job, as soon as its training has ended.
         mixed: Whether branches compute in bfloat16 where ``device`` is a CUDA device.
+        told: Is told of every epoch of every job.
 
     Raises:
         BranchError: a branch does not fit its attach point. TrainingError: the loss of a branch is not finite, or the
@@ -136,8 +144,9 @@ def train_branches(
 
     for number, job in enumerate(jobs):
         if number not in together:
-            keep(number, lesson.alone(job.spec, resume=job.resume, watch=watch, number=number))
-    for number, trained in lesson.side_by_side({number: jobs[number] for number in together}, watch):
+            tell = None if told is None else partial(told, number)
+            keep(number, lesson.alone(job.spec, resume=job.resume, watch=watch, number=number, told=tell))
+    for number, trained in lesson.side_by_side({number: jobs[number] for number in together}, watch, told):
         keep(number, trained)
     return [found[number] for number in range(len(jobs))]
 
@@ -173,6 +182,7 @@ class _Lesson:
         resume: Mapping[str, Any] | None = None,
         watch: Watch | None = None,
         number: int = 0,
+        told: TellEpoch | None = None,
     ) -> TrainedBranch:
         start = time.perf_counter()
         branch, point = self._fresh(spec, cascade, first=not earlier), self._point(spec)
@@ -208,13 +218,16 @@ class _Lesson:
             mixed=self.mixed,
             watch=None if watch is None else lambda epochs, accuracies: watch(number, epochs, accuracies[0]),
             resume=resume,
+            told=told,
         )
         on_train, on_validation = previous or (None, None)
         (logits,) = logits_of(trainee.forward, validation, self.device, on_validation)
         said = logits_of(trainee.forward, train, self.device, on_train)[0] if heard else None
         return _trained(branch, result, logits, said, time.perf_counter() - start)
 
-    def side_by_side(self, jobs: Mapping[int, BranchJob], watch: Watch | None) -> list[tuple[int, TrainedBranch]]:
+    def side_by_side(
+        self, jobs: Mapping[int, BranchJob], watch: Watch | None, told: ToldOfJob | None
+    ) -> list[tuple[int, TrainedBranch]]:
         if not jobs:
             return []
         teacher = self._teacher()
@@ -226,12 +239,16 @@ class _Lesson:
             # The order of the samples goes by the epoch: those that are behind catch up before others go on.
             epoch = min(pupil.fitting.epoch for pupil in left)
             here = [pupil for pupil in left if pupil.fitting.epoch == epoch]
+            before = [pupil.seconds for pupil in here]
             passes.epoch(here)
             self._note(here)
-            for pupil in here:
+            for pupil, earlier_s in zip(here, before, strict=True):
                 fitting = pupil.fitting
                 if watch is not None and not fitting.finished:
                     pupil.stopped = not watch(pupil.number, fitting.epoch, fitting.accuracies[-1][0])
+                if told is not None:
+                    took_s = pupil.seconds - earlier_s
+                    told(pupil.number, fitting.last_epoch(seconds=took_s, stopped=pupil.stopped))
         results = passes.results(pupils)
         return [
             (pupil.number, _trained(pupil.branch, result, logits, None, pupil.seconds))

@@ -22,6 +22,7 @@ from aebnas.training.begin import limited, objective_of, refuse, seed_everything
 from aebnas.training.branches import BranchJob, TrainedBranch, Watch, train_branch, train_branches
 from aebnas.training.fit import FitResult, Trainee, WatchEpochs, fit, logits_of
 from aebnas.training.gradients import first_exits
+from aebnas.training.log import TellEpoch
 from aebnas.training.protection import Scene
 from aebnas.training.regimes import REGIMES, Phase, phase_epochs
 from aebnas.training.resident import resident
@@ -61,6 +62,7 @@ def train_network(
     mixed: bool = False,
     watch: WatchEpochs | None = None,
     resume: Mapping[str, Any] | None = None,
+    told: TellEpoch | None = None,
 ) -> tuple[EarlyExitNetwork, list[FitResult]]:
     """Train a whole network, backbone included as the regime's phases say, on a copy of ``backbone``.
 
@@ -76,6 +78,7 @@ def train_network(
         watch: Asked after every epoch but the last, where the regime is :func:`resumable`; False stops the training:
             the network has the weights of its best epoch so far, and the last result is ``paused``.
         resume: That of an earlier call with the same arguments, to go on from.
+        told: Is told of every epoch of every phase.
 
     Raises:
         BranchError: a branch does not fit its attach point. TrainingError: the loss is not finite, or the regime
@@ -103,7 +106,9 @@ def train_network(
         measure = build_confidence(confidence)
         scene = Scene(network, train, validation, measure, device, seed + number)
         training = settings.training.model_copy(update={"epochs": length})
-        result = _run(phase, scene, settings, training, teacher, stage, mixed=mixed, watch=watch, resume=resume)
+        result = _run(
+            phase, scene, settings, training, teacher, stage, mixed=mixed, watch=watch, resume=resume, told=told
+        )
         results.append(result)
         if phase.added is not None and number + 1 < len(phases):
             phase.protection.remember(scene, phase.added)
@@ -162,6 +167,7 @@ def _run(
     mixed: bool,
     watch: WatchEpochs | None,
     resume: Mapping[str, Any] | None,
+    told: TellEpoch | None,
 ) -> FitResult:
     network = scene.network
     gate = None if phase.gate is None else phase.gate(scene)
@@ -188,6 +194,7 @@ def _run(
         mixed=mixed,
         watch=watch,
         resume=resume,
+        told=told,
     )
     return dataclasses.replace(result, added=phase.added)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from aebnas.data.splits import Split
 from aebnas.progress import Stage
 from aebnas.training.fitting import CHECK_EVERY, FitResult, Fitting
 from aebnas.training.inference import EVALUATION_BATCH, Forward, accuracy_of, logits_of, to_device
+from aebnas.training.log import TellEpoch
 from aebnas.training.objective import Objective
 from aebnas.training.settings import FitSettings
 from aebnas.training.trainee import Guard, Trainee
@@ -48,6 +50,7 @@ def fit(
     mixed: bool = False,
     watch: WatchEpochs | None = None,
     resume: Mapping[str, Any] | None = None,
+    told: TellEpoch | None = None,
 ) -> FitResult:
     """Train, and leave the weights of the epoch with the best mean validation accuracy over the exits that train.
 
@@ -59,6 +62,7 @@ def fit(
         mixed: Whether networks compute in bfloat16 where ``device`` is a CUDA device.
         watch: Asked after every epoch but the last; False stops here, and the result is told as ``paused``.
         resume: A ``paused`` of the same training, which goes on from there.
+        told: Is told of every epoch that is over.
 
     Raises:
         TrainingError: the loss is not finite, or there is nothing to train.
@@ -70,6 +74,7 @@ def fit(
     judged, previous = trainee.judged or trainee.forward, trainee.previous[1] if trainee.previous else None
     going_on = True
     while going_on and not fitting.finished:
+        start = time.perf_counter()
         fitting.begin_epoch()
         for batch in train.batches(settings.batch_size, seed=seed + fitting.epoch):
             fitting.step(batch)
@@ -83,4 +88,6 @@ def fit(
         )
         if watch is not None and not fitting.finished:
             going_on = watch(fitting.epoch, accuracies)
+        if told is not None:
+            told(fitting.last_epoch(name, seconds=time.perf_counter() - start, stopped=not going_on))
     return fitting.result()

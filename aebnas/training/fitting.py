@@ -15,6 +15,7 @@ from aebnas.data.splits import Batch
 from aebnas.errors import TrainingError
 from aebnas.training.accelerator import autocast, random_state, set_random_state
 from aebnas.training.inference import batch_to_device, inputs_of
+from aebnas.training.log import Epoch
 from aebnas.training.objective import Objective
 from aebnas.training.optimiser import optimiser_of, schedule_of
 from aebnas.training.settings import FitSettings
@@ -85,6 +86,9 @@ class Fitting:
         self._optimizer = optimiser_of(self._parameters, settings)
         self._schedule = schedule_of(self._optimizer, settings, self._steps * settings.epochs)
         self._counters = {exit_: _Counter() for exit_, weight in enumerate(objective.weights) if weight}
+        # Summed up where it is computed; only a log reads it, once per epoch.
+        self._lost: Tensor | float = 0.0
+        self._seen = 0
         self._best_mean, self._best_epoch = -1.0, 0
         self._best_state: dict[str, Tensor] = {}
         self.epoch = 0
@@ -105,7 +109,8 @@ class Fitting:
     def begin_epoch(self) -> None:
         """Get ready for the batches of an epoch."""
         self._trainee.train()
-        self._step = 0
+        self._step = self._seen = 0
+        self._lost = 0.0
 
     def step(self, batch: Batch) -> None:
         """Train on one batch of the training split.
@@ -119,6 +124,8 @@ class Fitting:
         loss = self._loss(batch_to_device(batch, self._device), (self.epoch + step / self._steps))
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        self._lost = self._lost + loss.detach() * len(batch.labels)
+        self._seen += len(batch.labels)
         if self._settings.clip_norm is not None:
             nn.utils.clip_grad_norm_(self._parameters, self._settings.clip_norm)
         self._optimizer.step()
@@ -148,6 +155,18 @@ class Fitting:
         for exit_, counter in self._counters.items():
             counter.update(accuracies[exit_])
         self.epoch += 1
+
+    def last_epoch(self, phase: str = "", *, seconds: float, stopped: bool) -> Epoch:
+        """Return what there is to tell of the epoch that is just over; waits for the device.
+
+        Args:
+            phase: What is trained, in its own words.
+            seconds: The epoch took.
+            stopped: Whether the training goes no further, though its epochs are not over.
+        """
+        loss = float(self._lost) / max(1, self._seen)
+        accuracies = tuple(self.accuracies[-1])
+        return Epoch(phase, self.epoch, self._settings.epochs, loss, accuracies, seconds, stopped)
 
     def result(self) -> FitResult:
         """Leave the weights of the epoch with the best mean accuracy, ready for inference; at least one is over."""
