@@ -30,7 +30,9 @@ class TargetSettings(Settings):
 
     cost: str = Field(default=LATENCY, description=", ".join(COSTS))
     value: float = Field(gt=0, description="in the cost's unit: MACs, ms, mJ, MiB")
-    rule: Literal["at-most", "two-sided"] = "at-most"
+    rule: Literal["at-most", "two-sided"] = Field(
+        default="at-most", description="at-most: no more than the value; two-sided: near it, AEBNAS's own rule"
+    )
     min_accuracy: float | None = Field(default=None, ge=0, le=1, description="floor of the validation accuracy, 0 to 1")
 
     @field_validator("cost")
@@ -44,7 +46,7 @@ class TargetSettings(Settings):
 class SearchSettings(Settings):
     """How long and with what to search."""
 
-    trials: int = Field(default=60, ge=1)
+    trials: int = Field(default=60, ge=1, description="networks to evaluate, those of earlier runs of it included")
     timeout: float | None = Field(default=None, gt=0, description="seconds after which no trial starts")
     workers: int = Field(default=1, ge=1, description="processes that run trials; threads are divided among them")
     storage: str | None = Field(
@@ -56,7 +58,9 @@ class SearchSettings(Settings):
         default=None,
         description="folder or s3://bucket/prefix that machines share files through",
     )
-    sampler: Literal["tpe", "nsga2", "nsga3", "gp", "random"] = "tpe"
+    sampler: Literal["tpe", "nsga2", "nsga3", "gp", "random"] = Field(
+        default="tpe", description="what proposes networks: Optuna's samplers of these names"
+    )
     population: int = Field(default=16, ge=2, description="of nsga2 and nsga3")
     starts: bool = Field(default=True, description="begin with known shapes")
     start_from: tuple[Path, ...] = Field(default=(), description="earlier runs whose best networks are tried first")
@@ -75,7 +79,7 @@ class SearchSettings(Settings):
     objectives: tuple[str, ...] = Field(
         default=("accuracy", LATENCY), description=f"accuracy and any of {', '.join(COSTS)}"
     )
-    target: TargetSettings | None = None
+    target: TargetSettings | None = Field(default=None, description="a wish for one cost; null: none")
     limits: Limits = Field(default=Limits(), description="beside those of the device; where both limit, these count")
     grid: int = Field(default=20, ge=2, le=200, description="thresholds per exit that are compared")
     finalists: int = Field(default=4, ge=1, description="front points that are retrained, measured and scored on test")

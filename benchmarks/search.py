@@ -3,8 +3,8 @@
 Sections, which can be run one by one (``--only``), each adding its figures to the same JSON file:
 
     rate         candidates per hour on Fashion-MNIST against AEBNAS's way of evaluating them, and the quality of both
-    hypervolume  against wall-clock: samplers; starting points, rungs, recombination and a surrogate on and off, replayed
-                 on a table of trained branches, which is filled on demand
+    hypervolume  against wall-clock: samplers; starting points, rungs, recombination and a surrogate on and off,
+                 replayed on a table of trained branches, which is filled on demand
     scaling      trials per minute with one and two workers
     storage      what PostgreSQL takes of a trial, with one worker and with 32 that do nothing else
     memory       peak memory of all processes of a search, at three budgets for features
@@ -62,7 +62,17 @@ _REPLAYED = {
     "cache_gib": 4,
     "accelerator": "cpu",
 }
-_QUICK_OPTIONS = {"backbone_training.epochs": 2, "regime.training.epochs": 3, "regime.final_epochs": 1}
+# Nothing is measured: what takes longest of a search this short is what the quick form is not there to see.
+_QUICK_OPTIONS = {
+    "backbone.options": {"depth": 5, "width": 8},
+    "backbone_training.epochs": 2,
+    "attach.points": 3,
+    "regime.training.epochs": 3,
+    "regime.final_epochs": 1,
+    "regime.train_samples": 256,
+    "search.objectives": ("accuracy", "macs"),
+    "device": "raspberry-pi-5",
+}
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from aebnas.devices.providers import full_name
+from aebnas.devices.providers import SHORT_NAMES, full_name
 from aebnas.errors import ProfileError
 from aebnas.files import canonical_json, digest
 from aebnas.registry import unknown_name
@@ -20,48 +20,49 @@ Precision = Literal["fp32", "fp16", "int8"]
 
 
 class Limits(Settings):
-    """What a network may cost on the device, per sample at batch 1; None is no limit.
+    """What a network may cost on the device, per sample at batch 1; None is no limit."""
 
-    ``latency_p95_ms`` is over the exit distribution, ``macs_m`` in millions, ``model_mib`` the size of the file.
-    """
-
-    latency_ms: Positive | None = None
-    latency_p95_ms: Positive | None = None
-    macs_m: Positive | None = None
-    model_mib: Positive | None = None
-    peak_memory_mib: Positive | None = None
-    energy_mj: Positive | None = None
+    latency_ms: Positive | None = Field(default=None, description="mean latency in ms")
+    latency_p95_ms: Positive | None = Field(
+        default=None, description="latency in ms that 95 % of the images stay within, over where they leave"
+    )
+    macs_m: Positive | None = Field(default=None, description="mean multiply-accumulates in millions")
+    model_mib: Positive | None = Field(default=None, description="size of the file in MiB")
+    peak_memory_mib: Positive | None = Field(default=None, description="memory while it runs in MiB")
+    energy_mj: Positive | None = Field(default=None, description="mean energy in mJ")
 
 
 class Power(Settings):
     """What the device draws while it computes, in watts; energy is computed from it where no sensor can be read."""
 
-    active_w: Positive
+    active_w: Positive = Field(description="watts while it computes")
 
 
 class Protocol(Settings):
-    """When measuring is done: every block is known to ``precision_pct`` (half the 95 % interval), or time is up.
+    """When measuring is done: every block is known well enough, or time is up."""
 
-    ``time_limit_s`` is for all blocks that are measured in one go.
-    """
-
-    precision_pct: Annotated[float, Field(gt=0, le=50)] = 1.5
-    time_limit_s: Positive = 60.0
+    precision_pct: Annotated[float, Field(gt=0, le=50)] = Field(
+        default=1.5, description="a block is known when half its 95 % interval is this small, in per cent of it"
+    )
+    time_limit_s: Positive = Field(default=60.0, description="seconds for all blocks that are measured in one go")
 
 
 class SshConnection(Settings):
-    """A device that is reached by the system's ssh, with the keys and the configuration that are there.
+    """A device that is reached by the system's ssh, with the keys and the configuration that are there."""
 
-    ``command`` are the words before the host, where ssh's own options fit in (``[ssh, -p, "2222"]``); ``python`` is
-    the interpreter there that has numpy and onnxruntime; ``folder`` holds what is copied there while it measures, the
-    system's temporary folder when None.
-    """
-
-    ssh: str
-    command: tuple[str, ...] = Field(default=("ssh",), min_length=1)
-    python: str = Field(default="python3", min_length=1)
-    folder: str | None = None
-    connect_timeout_s: Annotated[float, Field(ge=1, le=600)] = 15.0
+    ssh: str = Field(description="user@host, or a host of ssh's configuration")
+    command: tuple[str, ...] = Field(
+        default=("ssh",), min_length=1, description='words before the host, with ssh\'s own options: [ssh, -p, "2222"]'
+    )
+    python: str = Field(
+        default="python3", min_length=1, description="the interpreter there that has numpy and onnxruntime"
+    )
+    folder: str | None = Field(
+        default=None, description="holds what is copied there while it measures; null: the system's temporary folder"
+    )
+    connect_timeout_s: Annotated[float, Field(ge=1, le=600)] = Field(
+        default=15.0, description="seconds after which the device counts as unreachable"
+    )
 
     @field_validator("ssh")
     @classmethod
@@ -100,26 +101,32 @@ Precisions = Annotated[
 
 
 class HardwareProfile(Settings):
-    """One target device.
+    """One target device."""
 
-    ``provider`` (short like ``CPU`` or in full), ``provider_options``, ``threads`` and ``affinity`` (the cores to stay
-    on) say how onnxruntime runs there. ``precision`` is that of the exported network; several are searched over.
-    ``connection`` is ``local`` for the machine that searches, ``{ssh: user@host}`` for one that ssh reaches, ``none``
-    when the device cannot be measured.
-    """
-
-    name: str
-    description: str
-    provider: str = "CPUExecutionProvider"
-    provider_options: dict[str, str | int | float | bool] = Field(default={})
-    threads: int = Field(default=1, ge=1, le=256)
-    affinity: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(default=None, min_length=1)
-    precision: Precisions = "fp32"
-    connection: Connection = "none"
+    name: str = Field(description="what it is called in tables")
+    description: str = Field(description="what it is, for people")
+    provider: str = Field(
+        default="CPUExecutionProvider",
+        description=f"what onnxruntime runs on there: {', '.join(SHORT_NAMES)}, or a name in full",
+    )
+    provider_options: dict[str, str | int | float | bool] = Field(
+        default={}, description="the provider's own options, as onnxruntime takes them"
+    )
+    threads: int = Field(default=1, ge=1, le=256, description="threads inside one operator")
+    affinity: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+        default=None, min_length=1, description="the cores to stay on, one for each thread at least; null: no matter"
+    )
+    precision: Precisions = Field(
+        default="fp32", description="of the exported network, backbone included; of several the search takes the best"
+    )
+    connection: Connection = Field(
+        default="none",
+        description="local: the machine that searches; {ssh: user@host}: one that ssh reaches; none: not measured",
+    )
     limits: Limits = Limits()
     power: Power | None = None
     protocol: Protocol = Protocol()
-    notes: str = ""
+    notes: str = Field(default="", description="for people")
 
     @field_validator("provider")
     @classmethod
