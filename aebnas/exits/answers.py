@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aebnas.exits.accuracy import AccuracyKind, sample_weights
 from aebnas.exits.costs import Mask
 
 Said = tuple[NDArray[np.float32], NDArray[np.int64]]
@@ -30,6 +32,7 @@ class Answers:
             a state from exit to exit.
         prefixes: Whether a branch can only be on when all before it are, as branches that hear their predecessor.
         classes: Number of classes; as many as ``truth`` and the labels name where it is None.
+        accuracy: Which accuracy policies are told and compared by.
     """
 
     truth: NDArray[np.int64]
@@ -38,6 +41,7 @@ class Answers:
     depends: bool
     prefixes: bool = False
     classes: int | None = None
+    accuracy: AccuracyKind = "plain"
 
     @classmethod
     def independent(
@@ -48,6 +52,7 @@ class Answers:
         *,
         prefixes: bool = False,
         classes: int | None = None,
+        accuracy: AccuracyKind = "plain",
     ) -> Answers:
         """Return the answers of exits that say the same whoever is on.
 
@@ -57,6 +62,7 @@ class Answers:
             truth: The right labels (N,).
             prefixes: Whether a branch can only be on when all before it are.
             classes: Number of classes, None = as many as are named.
+            accuracy: Which accuracy policies are told and compared by.
 
         Raises:
             ValueError: the arrays do not fit each other.
@@ -72,7 +78,12 @@ class Answers:
         def say(mask: Mask) -> Said:
             return sure[list(mask)] if mask else sure, said[[*mask, True]]
 
-        return cls(true, len(sure), say, depends=False, prefixes=prefixes, classes=classes)
+        return cls(true, len(sure), say, depends=False, prefixes=prefixes, classes=classes, accuracy=accuracy)
+
+    @cached_property
+    def weights(self) -> NDArray[np.int64] | None:
+        """What each sample counts in the accuracy, whole numbers (N,); None: 1."""
+        return sample_weights(self.truth, self.accuracy)
 
     def masks(self) -> list[Mask]:
         """Return the masks that are possible, by the number of branches that are on, from none to all."""

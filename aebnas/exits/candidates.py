@@ -15,7 +15,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 Keep = Callable[[NDArray[np.integer[Any]], Floats], NDArray[np.intp]]
-"""Right predictions (P,) and mean costs (n_costs, P) -> the rows worth keeping."""
+"""What right predictions count together (P,) and mean costs (n_costs, P) -> the rows worth keeping."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Candidates:
         choices: Of combinations, the index (P, K) into each branch's grid, its length = switched off; of a sweep, the
             step (P, 1).
         leaving: Number of samples (P, K+1) that leave at each exit.
-        correct: Number of right predictions (P,).
+        correct: What right predictions count together (P,): their number, or the sum of their weights.
         costs: Mean costs (n_costs, P).
     """
 

@@ -12,12 +12,18 @@ from aebnas.exits.grids import midway
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
+Weights = NDArray[np.int64]
 
 # With fewer samples a precision says too little to let a class leave.
 MIN_SAMPLES = 30
 
 
-def class_precisions(predicted: NDArray[np.integer[Any]], truth: NDArray[np.integer[Any]], classes: int) -> Floats:
+def class_precisions(
+    predicted: NDArray[np.integer[Any]],
+    truth: NDArray[np.integer[Any]],
+    classes: int,
+    weights: Weights | None = None,
+) -> Floats:
     """Return how often each predicted class is right, (C,) float64; 1 for a class that is never predicted.
 
     In float64, as the precisions that are compared with floors made of these: where both are of the same counts, they
@@ -27,10 +33,12 @@ def class_precisions(predicted: NDArray[np.integer[Any]], truth: NDArray[np.inte
         predicted: Labels (N,), 0 to classes-1.
         truth: The right labels (N,).
         classes: Number C of classes.
+        weights: What each sample counts, whole numbers (N,); None: 1.
     """
-    count = np.bincount(predicted, minlength=classes)
-    right = np.bincount(predicted[predicted == truth], minlength=classes)
-    return np.where(count > 0, right / np.maximum(count, 1), 1.0)
+    right = predicted == truth
+    count = np.bincount(predicted, weights, minlength=classes)
+    hits = np.bincount(predicted[right], None if weights is None else weights[right], minlength=classes)
+    return np.where(count > 0, hits / np.maximum(count, 1), 1.0)
 
 
 def class_thresholds(
@@ -38,6 +46,7 @@ def class_thresholds(
     predicted: NDArray[np.integer[Any]],
     truth: NDArray[np.integer[Any]],
     floors: NDArray[np.floating[Any]],
+    weights: Weights | None = None,
     *,
     min_samples: int = MIN_SAMPLES,
 ) -> NDArray[np.float32]:
@@ -53,12 +62,14 @@ def class_thresholds(
         predicted: Labels (N,) of that exit, 0 to C-1.
         truth: The right labels (N,).
         floors: Least precision of each class, (C,); one that is not a number is never reached.
-        min_samples: Least number of samples that a precision is trusted with.
+        weights: What each sample counts in a precision, whole numbers (N,); None: 1.
+        min_samples: Least number of samples that a precision is trusted with, whatever they count.
 
     Raises:
         ValueError: the arrays do not fit each other.
     """
-    return ClassRanking(confidence, predicted, truth, len(floors)).thresholds(floors, min_samples=min_samples)
+    ranking = ClassRanking(confidence, predicted, truth, len(floors), weights)
+    return ranking.thresholds(floors, min_samples=min_samples)
 
 
 class ClassRanking:
@@ -69,6 +80,7 @@ class ClassRanking:
         predicted: Labels (N,) of the exit, 0 to classes-1.
         truth: The right labels (N,).
         classes: Number C of classes.
+        weights: What each sample counts in a precision, whole numbers (N,); None: 1.
 
     Raises:
         ValueError: the arrays do not fit each other.
@@ -80,6 +92,7 @@ class ClassRanking:
         predicted: NDArray[np.integer[Any]],
         truth: NDArray[np.integer[Any]],
         classes: int,
+        weights: Weights | None = None,
     ) -> None:
         sure = np.asarray(confidence, dtype=np.float32)
         if sure.ndim != 1 or predicted.shape != sure.shape or truth.shape != sure.shape:
@@ -92,6 +105,7 @@ class ClassRanking:
         self._rows: Rows = rows[np.lexsort((-sure[rows], predicted[rows]))]
         self._sure, self._class = sure[self._rows], predicted[self._rows]
         self._right = (predicted == truth)[self._rows]
+        self._counts = np.ones(len(rows), dtype=np.int64) if weights is None else weights[self._rows]
         self._samples, self._classes = len(sure), classes
 
     def thresholds(
@@ -107,7 +121,7 @@ class ClassRanking:
         chosen = np.full(self._classes, np.inf, dtype=np.float32)
         if not len(sure):
             return chosen
-        same, precision, trusted = _running(sure, class_, self._right[kept], min_samples)
+        same, precision, trusted = _running(sure, class_, self._right[kept], self._counts[kept], min_samples)
         last = np.flatnonzero(trusted & (precision >= np.asarray(floors, dtype=np.float64)[class_]))
         # Of several values for one index the last is assigned: that with the lowest confidence.
         below = np.minimum(last + 1, len(sure) - 1)
@@ -124,7 +138,7 @@ class ClassRanking:
         found = np.full(self._samples, np.inf)
         if not len(self._rows):
             return found
-        same, precision, trusted = _running(self._sure, self._class, self._right, min_samples)
+        same, precision, trusted = _running(self._sure, self._class, self._right, self._counts, min_samples)
         least = precisions[self._class]
         needed = 1 - np.divide(precision, least, out=np.full(len(least), np.inf), where=least != 0)
         needed = np.where(trusted & ~np.isnan(needed), needed, np.inf)
@@ -137,15 +151,21 @@ class ClassRanking:
 
 
 def _running(
-    sure: NDArray[np.float32], class_: NDArray[np.integer[Any]], right: NDArray[np.bool_], min_samples: int
+    sure: NDArray[np.float32],
+    class_: NDArray[np.integer[Any]],
+    right: NDArray[np.bool_],
+    counts: Weights,
+    min_samples: int,
 ) -> tuple[NDArray[np.bool_], Floats, NDArray[np.bool_]]:
     """Return, along sorted samples, whether the next is of the same class, the class's precision so far, and whether
     a threshold may lie behind the sample: enough samples, and no other of the same confidence after it."""
     places = np.arange(len(sure))
     same = np.append(class_[1:] == class_[:-1], False)
     starts = np.maximum.accumulate(np.where(np.insert(same[:-1], 0, False), 0, places))
-    hits = np.cumsum(right)
+    won = right * counts
+    hits, held = np.cumsum(won), np.cumsum(counts)
     seen = places - starts + 1
-    precision = (hits - (hits - right)[starts]) / seen
+    # Whole numbers up to the division: what is the same share is the same precision.
+    precision = (hits - (hits - won)[starts]) / (held - (held - counts)[starts])
     tied = same & (np.append(sure[1:], np.nan) == sure)
     return same, precision, (seen >= min_samples) & ~tied

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from aebnas.exits.accuracy import right_weight
 from aebnas.exits.answers import Answers
 from aebnas.exits.candidates import Candidates, Ints, Keep, Scored
 from aebnas.exits.class_precision import ClassRanking, Floats, class_precisions
@@ -24,16 +25,17 @@ def sweep(answers: Answers, costs: ExitCosts, keep: Keep, steps: int) -> Iterato
 
     Exit by exit, on the samples that are still there, a class leaves with thresholds of ``class_thresholds`` whose
     floors are (1 - m) times the precision that the final exit alone has for that class, on all samples; 1 where it
-    never predicts the class. Of each mask, ``steps`` margins are tried that split what leaves evenly, and 0 and 1;
-    margins below 0 ask for more than the final exit's precision. At which margins samples leave, at exits that the
-    ones before leave all samples to, is known in closed form. A point with an exit where nobody leaves is that of
-    another mask and left out, unless those behind it hear it. Our variant of the sweep, after a re-implementation of
-    CalexNet (arXiv 2509.08318).
+    never predicts the class. Where the accuracy is balanced, samples count in precisions as they do in it: those are
+    the precisions in a world in which all classes are as frequent. Of each mask, ``steps`` margins
+    are tried that split what leaves evenly, and 0 and 1; margins below 0 ask for more than the final exit's precision.
+    At which margins samples leave, at exits that the ones before leave all samples to, is known in closed form. A
+    point with an exit where nobody leaves is that of another mask and left out, unless those behind it hear it. Our
+    variant of the sweep, after a re-implementation of CalexNet (arXiv 2509.08318).
     At most 64 masks are swept, evenly by the number of branches that are on, none and all always among them.
     """
     classes = answers.count_classes()
     _, (alone,) = answers.say((False,) * answers.branches)
-    precisions = class_precisions(alone, answers.truth, classes)
+    precisions = class_precisions(alone, answers.truth, classes, answers.weights)
     for mask in evenly(answers.masks(), MAX_SWEEPS):
         yield from _Sweep(answers, mask, classes).search(precisions, costs, keep, steps)
 
@@ -47,8 +49,10 @@ class _Sweep:
         self._mask, self._on = mask, np.flatnonzero(mask).tolist()
         self._heard = answers.depends or answers.prefixes
         self._rankings = [
-            ClassRanking(self._confidences[branch], self._labels[branch], answers.truth, classes) for branch in self._on
+            ClassRanking(self._confidences[branch], self._labels[branch], answers.truth, classes, answers.weights)
+            for branch in self._on
         ]
+        self._weights = answers.weights
 
     def search(self, precisions: Floats, costs: ExitCosts, keep: Keep, steps: int) -> Iterator[Scored]:
         bars, leaving, right = [], [], []
@@ -58,7 +62,7 @@ class _Sweep:
                 exits, thresholds = found
                 bars.append(thresholds)
                 leaving.append(np.bincount(exits, minlength=len(self._correct)))
-                right.append(int(self._correct[exits, np.arange(len(exits))].sum()))
+                right.append(right_weight(self._correct[exits, np.arange(len(exits))], self._weights))
         if bars:
             every = Candidates(
                 np.arange(len(bars))[:, None],

@@ -32,11 +32,13 @@ class Scene:
         confidences: Of the branches, (K, N); nan where a branch is off.
         correct: Whether each exit is right, (K+1, N).
         mask: The one mask for which this holds, None = all.
+        weights: What each sample counts where it is right, whole numbers (N,); None: 1.
     """
 
     confidences: NDArray[np.floating[Any]]
     correct: NDArray[np.bool_]
     mask: Mask | None = None
+    weights: Ints | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ class Combining:
         """
         if not (answers.depends or answers.prefixes):
             confidences, labels = answers.whole((True,) * answers.branches)
-            yield from self.search(Scene(confidences, labels == answers.truth), costs, keep)
+            scene = Scene(confidences, labels == answers.truth, weights=answers.weights)
+            yield from self.search(scene, costs, keep)
             return
         large: list[Mask] = []
         for mask in evenly(answers.masks(), MAX_MASKS):
@@ -116,18 +119,18 @@ def evenly(masks: Sequence[Mask], most: int) -> list[Mask]:
 
 def _scene_of(answers: Answers, mask: Mask) -> Scene:
     confidences, labels = answers.whole(mask)
-    return Scene(confidences, labels == answers.truth, mask)
+    return Scene(confidences, labels == answers.truth, mask, answers.weights)
 
 
 def _join(scene: Scene, values: Sequence[Grid], costs: ExitCosts, keep: Keep) -> Iterator[Scored]:
     yield from _found(JointHistogram(*_ranked(scene, values)).search(costs, keep, scene.mask), values)
 
 
-def _ranked(scene: Scene, values: Sequence[Grid]) -> tuple[Ints, list[int], NDArray[np.bool_]]:
+def _ranked(scene: Scene, values: Sequence[Grid]) -> tuple[Ints, list[int], NDArray[np.bool_], Ints | None]:
     ranks = np.empty(scene.confidences.shape, dtype=np.int64)
     for branch, one in enumerate(values):
         ranks[branch] = rank(scene.confidences[branch], one)
-    return ranks, [len(one) for one in values], np.asarray(scene.correct, dtype=np.bool_)
+    return ranks, [len(one) for one in values], np.asarray(scene.correct, dtype=np.bool_), scene.weights
 
 
 def _found(parts: Iterator[Candidates], values: Sequence[Grid]) -> Iterator[Scored]:

@@ -26,7 +26,7 @@ class OperatingPoint:
 
     Attributes:
         thresholds: One per branch, a number or one per predicted class; None = switched off.
-        accuracy: Fraction of right predictions, 0 to 1.
+        accuracy: Plain or balanced, 0 to 1.
         exit_shares: Fraction of samples that leave at each exit, the final one last.
         costs: Mean costs, in the units of the exit costs.
     """

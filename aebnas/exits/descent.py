@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from aebnas.exits.accuracy import right_weight, total_weight
 from aebnas.exits.candidates import Candidates, Ints, Keep
 from aebnas.exits.costs import ExitCosts, Floats, Mask
 from aebnas.exits.histogram import mask_of
@@ -27,13 +28,23 @@ class CoordinateDescent:
         ranks: How many thresholds of its branch's grid each sample reaches, (K, N).
         sizes: Length of each branch's grid.
         correct: Whether each exit is right, (K+1, N).
+        weights: What each sample counts where it is right, whole numbers (N,); None: 1.
         seed: Of the random starts.
     """
 
-    def __init__(self, ranks: Ints, sizes: Sequence[int], correct: NDArray[np.bool_], *, seed: int = 0) -> None:
+    def __init__(
+        self,
+        ranks: Ints,
+        sizes: Sequence[int],
+        correct: NDArray[np.bool_],
+        weights: Ints | None = None,
+        *,
+        seed: int = 0,
+    ) -> None:
         self._ranks = ranks
         self._sizes = np.array(sizes, dtype=np.int64)
         self._correct = correct
+        self._weights, self._total = weights, total_weight(correct.shape[1], weights)
         self._seed = seed
 
     def search(self, costs: ExitCosts, keep: Keep, only: Mask | None = None) -> Iterator[Candidates]:
@@ -68,7 +79,7 @@ class CoordinateDescent:
             before = choice.copy()
             for branch in range(len(choice)):
                 line = self._line(choice, branch, int(last[branch]), costs)
-                value = line.correct / self._correct.shape[1] - prices @ line.costs
+                value = line.correct / self._total - prices @ line.costs
                 best = int(value.argmax())
                 # Staying put when equal is what makes the descent end.
                 if value[best] > value[choice[branch]]:
@@ -87,12 +98,13 @@ class CoordinateDescent:
         cells = ranks * (final + 1) + then
         change = self._correct[branch, reaching].astype(np.int64) - self._correct[then, reaching]
         moving = np.bincount(cells, minlength=(size + 1) * (final + 1)).reshape(size + 1, final + 1)
-        gain = np.bincount(ranks[change > 0], minlength=size + 1) - np.bincount(ranks[change < 0], minlength=size + 1)
-        taken, gained = _above(moving)[: last + 1], _above(gain)[: last + 1]
+        gained, lost = (self._count(ranks, reaching, some, size + 1) for some in (change > 0, change < 0))
+        gain = gained - lost
+        taken, more = _above(moving)[: last + 1], _above(gain)[: last + 1]
 
         leaving = np.bincount(elsewhere, minlength=final + 1) - taken
         leaving[:, branch] = taken.sum(axis=1)
-        correct = self._correct[elsewhere, np.arange(len(elsewhere))].sum() + gained
+        correct = right_weight(self._correct[elsewhere, np.arange(len(elsewhere))], self._weights) + more
         choices = np.repeat(choice[None], last + 1, axis=0)
         choices[:, branch] = np.arange(last + 1)
         mean = np.empty((costs.number, last + 1))
@@ -101,6 +113,12 @@ class CoordinateDescent:
             if rows.start < rows.stop:
                 mean[:, rows] = costs.of_points(leaving[rows], mask_of(choices[rows.start], self._sizes.tolist()))
         return Candidates(choices, leaving, correct, mean)
+
+    def _count(self, ranks: Ints, samples: NDArray[np.intp], some: NDArray[np.bool_], length: int) -> Ints:
+        """Return what those ``some`` of ``samples`` count together that have each rank, (length,)."""
+        weights = None if self._weights is None else self._weights[samples[some]]
+        # Sums of weights are whole numbers in float64 too.
+        return np.bincount(ranks[some], weights, minlength=length).astype(np.int64)
 
     def _leave_without(self, choice: Ints, branch: int) -> Ints:
         exits = np.full(self._ranks.shape[1], len(choice), dtype=np.int64)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aebnas.exits.accuracy import AccuracyKind, accuracy_of, sample_weights
 from aebnas.exits.calibration import calibrated, expected_calibration_error, fit_exponent
 from aebnas.exits.policy import Threshold, lets_all_leave
 from aebnas.exits.ranking import Ranking, auroc_error
@@ -32,6 +33,7 @@ class Outcomes:
         probabilities: Of the predicted class, (E, N), in [0, 1].
         truth: Integers (N,).
         exits: Row of the exit that each sample leaves at, integers (N,) in 0..E-1.
+        accuracy: Which accuracy is told; all else is of the samples as they come.
 
     Raises:
         ValueError: the arrays do not fit each other.
@@ -42,6 +44,7 @@ class Outcomes:
     probabilities: NDArray[np.floating[Any]]
     truth: NDArray[np.integer[Any]]
     exits: NDArray[np.integer[Any]]
+    accuracy: AccuracyKind = "plain"
 
     def __post_init__(self) -> None:
         shape = np.shape(self.labels)
@@ -62,6 +65,11 @@ class Outcomes:
         """Whether each exit is right, (E, N)."""
         right: Flags = self.labels == self.truth
         return right
+
+    @cached_property
+    def weights(self) -> NDArray[np.int64] | None:
+        """What each sample counts in the accuracy, (N,); None: 1."""
+        return sample_weights(self.truth, self.accuracy)
 
     @cached_property
     def worth_leaving(self) -> Flags:
@@ -85,7 +93,7 @@ class Scores:
 
     Attributes:
         samples: How many.
-        accuracy: Fraction of right predictions.
+        accuracy: Plain or balanced.
         ece: Of the predicted class's probability, 15 equal-width bins.
         ece_confidence: Of the confidence, taken as the probability of being right.
         ece_calibrated: Of the confidence to the power of the exponent that was fitted on validation.
@@ -138,7 +146,7 @@ class NetworkDiagnostics:
 
     Attributes:
         samples: How many.
-        accuracy: Of the policy.
+        accuracy: Of the policy, plain or balanced.
         accuracy_last: Of the last exit alone.
         eefp: Mean over the early exits where it is defined, on all samples.
         eefp_survivors: The same on the survivors of each.
@@ -211,8 +219,8 @@ def diagnose_exits(outcomes: Outcomes, exponents: Sequence[float | None]) -> Net
     )
     return NetworkDiagnostics(
         samples=count,
-        accuracy=float(correct[outcomes.exits, np.arange(count)].mean()),
-        accuracy_last=float(correct[-1].mean()),
+        accuracy=accuracy_of(correct[outcomes.exits, np.arange(count)], outcomes.truth, outcomes.accuracy),
+        accuracy_last=accuracy_of(correct[-1], outcomes.truth, outcomes.accuracy),
         eefp=mean_of([exit_.every.eefp for exit_ in exits]),
         eefp_survivors=mean_of([exit_.survivors.eefp for exit_ in exits]),
         futile=float(futile.any(axis=0).mean()),
@@ -274,7 +282,7 @@ def _scores(outcomes: Outcomes, exit_: int, exponent: float | None, chosen: Flag
         error = auroc_error(eefp, int(worth.sum()), int((~worth).sum()))
     return Scores(
         samples=len(correct),
-        accuracy=float(correct.mean()) if len(correct) else None,
+        accuracy=accuracy_of(correct, outcomes.truth[chosen], outcomes.accuracy) if len(correct) else None,
         ece=expected_calibration_error(outcomes.probabilities[exit_, chosen], correct),
         ece_confidence=expected_calibration_error(confidence, correct),
         ece_calibrated=None

@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aebnas.exits.accuracy import right_weight, total_weight
 from aebnas.exits.candidates import Candidates, Keep
 from aebnas.exits.costs import ExitCosts, Floats, Mask
 
 # Combinations that are scored together: bounds the memory, and keeps the arrays in the cache.
 _BLOCK_CELLS = 1 << 18
+_LARGEST_INT32 = (1 << 31) - 1
 
 Index = tuple[slice | int, ...]
+Counts = NDArray[np.signedinteger[Any]]
 
 
 class JointHistogram:
@@ -31,20 +34,32 @@ class JointHistogram:
         ranks: How many thresholds each sample reaches, (K, N).
         sizes: Length of each branch's grid.
         correct: Whether each exit is right, (K+1, N).
+        weights: What each sample counts where it is right, whole numbers (N,); None: 1. Who passes is counted anyway.
     """
 
-    def __init__(self, ranks: NDArray[np.int64], sizes: Sequence[int], correct: NDArray[np.bool_]) -> None:
+    def __init__(
+        self,
+        ranks: NDArray[np.int64],
+        sizes: Sequence[int],
+        correct: NDArray[np.bool_],
+        weights: NDArray[np.int64] | None = None,
+    ) -> None:
         self._sizes = tuple(sizes)
         self._samples = correct.shape[1]
-        self._passing: list[NDArray[np.int32]] = []
-        right: NDArray[np.int32] = np.array(correct[0].sum(), dtype=np.int32)
+        self._passing: list[Counts] = []
+        kind = np.int32 if total_weight(self._samples, weights) <= _LARGEST_INT32 else np.int64
+        right: Counts = np.array(right_weight(correct[0], weights), dtype=kind)
         cell = np.zeros(self._samples, dtype=np.int64)
         for branch, size in enumerate(self._sizes):
             shape = tuple(size + 1 for size in self._sizes[: branch + 1])
             cell = cell * (size + 1) + ranks[branch]
             gains, losses = correct[branch + 1] & ~correct[branch], correct[branch] & ~correct[branch + 1]
             self._passing.append(_cumulated(_histogram(cell, shape)))
-            right = right[..., None] + _cumulated(_histogram(cell[gains], shape) - _histogram(cell[losses], shape))
+            gained, lost = (
+                _histogram(cell[some], shape, None if weights is None else weights[some], kind)
+                for some in (gains, losses)
+            )
+            right = right[..., None] + _cumulated(gained - lost)
         self._right = right
 
     def search(self, costs: ExitCosts, keep: Keep, only: Mask | None = None) -> Iterator[Candidates]:
@@ -75,7 +90,7 @@ class JointHistogram:
             index[on[0]] = slice(start, min(start + step, self._sizes[on[0]]))
             yield tuple(index)
 
-    def _score(self, index: Index, mask: Mask, costs: ExitCosts) -> tuple[NDArray[np.int32], Floats]:
+    def _score(self, index: Index, mask: Mask, costs: ExitCosts) -> tuple[Counts, Floats]:
         exits = [*np.flatnonzero(mask).tolist(), len(self._sizes)]
         total = costs.start(mask, self._samples)
         for here, there in itertools.pairwise(exits):
@@ -85,7 +100,7 @@ class JointHistogram:
         return self._right[index].reshape(-1), total.reshape(costs.number, -1)
 
     def _candidates(
-        self, index: Index, on: Sequence[int], rows: NDArray[np.intp], right: NDArray[np.int32], mean: Floats
+        self, index: Index, on: Sequence[int], rows: NDArray[np.intp], right: Counts, mean: Floats
     ) -> Candidates:
         choices = np.empty((len(rows), len(self._sizes)), dtype=np.int64)
         choices[:] = self._sizes
@@ -104,13 +119,19 @@ class JointHistogram:
         return passing[:, :-1] - passing[:, 1:]
 
 
-def _histogram(cell: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.int32]:
-    return np.bincount(cell, minlength=int(np.prod(shape))).astype(np.int32).reshape(shape)
+def _histogram(
+    cell: NDArray[np.int64],
+    shape: tuple[int, ...],
+    weights: NDArray[np.int64] | None = None,
+    kind: type[np.signedinteger[Any]] = np.int32,
+) -> Counts:
+    # Sums of weights are whole numbers in float64 too.
+    return np.bincount(cell, weights, minlength=int(np.prod(shape))).astype(kind).reshape(shape)
 
 
-def _cumulated(counts: NDArray[np.int32]) -> NDArray[np.int32]:
+def _cumulated(counts: Counts) -> Counts:
     for axis in range(counts.ndim):
-        np.cumsum(counts, axis=axis, dtype=np.int32, out=counts)
+        np.cumsum(counts, axis=axis, dtype=counts.dtype, out=counts)
     return counts
 
 

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aebnas.errors import InputError
+from aebnas.exits.accuracy import right_weight, total_weight
 from aebnas.exits.answers import Answers
-from aebnas.exits.candidates import Candidates, Keep, Scored
+from aebnas.exits.candidates import Candidates, Ints, Keep, Scored
 from aebnas.exits.class_sweep import sweep
 from aebnas.exits.combining import Combining, Scene
 from aebnas.exits.costs import MEANS, CostOf, ExitCosts, Reduction
@@ -57,6 +58,7 @@ def tune(
     grids: Sequence[NDArray[Any]] | None = None,
     max_cells: int = MAX_CELLS,
     reduction: Reduction = MEANS,
+    weights: Ints | None = None,
 ) -> Curve:
     """Return the curve of a network from what its exits say about every validation sample.
 
@@ -72,12 +74,15 @@ def tune(
         grids: Explicit thresholds per branch instead.
         max_cells: Limit of the joint histogram; it needs about 20 bytes per cell.
         reduction: How exit costs become the cost of a point; means over the samples by default.
+        weights: What each sample counts in the accuracy, whole numbers (N,) as of ``sample_weights``; None: 1. Exit
+            shares and costs are those of the samples as they come.
 
     Raises:
         ValueError: the arrays do not fit each other, or there are no samples.
     """
-    scene, costs = _checked(confidences, correct), ExitCosts(cost_of, len(confidences), reduction)
-    return _front(Combining(grid, grids, max_cells).search(scene, costs, nondominated))
+    scene, costs = _checked(confidences, correct, weights), ExitCosts(cost_of, len(confidences), reduction)
+    total = total_weight(correct.shape[1], weights)
+    return _front(Combining(grid, grids, max_cells).search(scene, costs, nondominated), total)
 
 
 def solve(
@@ -90,6 +95,7 @@ def solve(
     grids: Sequence[NDArray[Any]] | None = None,
     max_cells: int = MAX_CELLS,
     reduction: Reduction = MEANS,
+    weights: Ints | None = None,
 ) -> OperatingPoint | None:
     """Return the point that meets ``target`` best among all that ``tune`` compares, None where none is allowed.
 
@@ -97,9 +103,10 @@ def solve(
     two-sided target may prefer; and unless ``grids`` are explicit, coordinate descent with up to 512 quantiles per
     branch looks for better ones between those of the grid. Arguments and errors are those of ``tune``.
     """
-    scene, costs = _checked(confidences, correct), ExitCosts(cost_of, len(confidences), reduction)
-    keep = _meeting(target, correct.shape[1])
-    return _best(Combining(grid, grids, max_cells).search_closely(scene, costs, keep), keep)
+    scene, costs = _checked(confidences, correct, weights), ExitCosts(cost_of, len(confidences), reduction)
+    total = total_weight(correct.shape[1], weights)
+    keep = _meeting(target, total)
+    return _best(Combining(grid, grids, max_cells).search_closely(scene, costs, keep), keep, total)
 
 
 def evaluate_thresholds(
@@ -109,6 +116,7 @@ def evaluate_thresholds(
     thresholds: Sequence[float | None],
     *,
     reduction: Reduction = MEANS,
+    weights: Ints | None = None,
 ) -> OperatingPoint:
     """Return the operating point of given ``thresholds``, one per branch, None = off, on any samples.
 
@@ -118,10 +126,10 @@ def evaluate_thresholds(
         InputError: a threshold is not finite.
         ValueError: the arrays do not fit each other, or there are no samples.
     """
-    _checked(confidences, correct)
+    _checked(confidences, correct, weights)
     rounded = round_thresholds(thresholds)
     costs = ExitCosts(cost_of, len(rounded), reduction)
-    return _point_of(rounded, leave_at(confidences, rounded), correct, costs)
+    return _point_of(rounded, leave_at(confidences, rounded), correct, weights, costs)
 
 
 def tune_answers(
@@ -154,10 +162,11 @@ def tune_answers(
         ValueError: what the exits say does not fit the samples, or there are none.
     """
     scored = _search_answers(answers, cost_of, nondominated, rule, grid, max_cells, reduction)
+    total = total_weight(len(answers.truth), answers.weights)
     if rule == "per-exit":
-        return _front(scored)
+        return _front(scored, total)
     affordable = _MAX_CURVE_THRESHOLDS // max(answers.branches * answers.count_classes(), 1)
-    return _front(scored, min(max(affordable, _MIN_CURVE_POINTS), MAX_CURVE_POINTS))
+    return _front(scored, total, min(max(affordable, _MIN_CURVE_POINTS), MAX_CURVE_POINTS))
 
 
 def solve_answers(
@@ -176,13 +185,22 @@ def solve_answers(
     of a grid only where exits say the same whoever is on, and with one threshold per exit. Arguments and errors are
     those of ``tune_answers``.
     """
-    keep = _meeting(target, len(answers.truth))
+    weights = answers.weights
+    total = total_weight(len(answers.truth), weights)
+    keep = _meeting(target, total)
     if rule == "per-exit" and not (answers.depends or answers.prefixes):
         confidences, labels = answers.whole((True,) * answers.branches)
         return solve(
-            confidences, labels == answers.truth, cost_of, target, grid=grid, max_cells=max_cells, reduction=reduction
+            confidences,
+            labels == answers.truth,
+            cost_of,
+            target,
+            grid=grid,
+            max_cells=max_cells,
+            reduction=reduction,
+            weights=weights,
         )
-    return _best(_search_answers(answers, cost_of, keep, rule, grid, max_cells, reduction), keep)
+    return _best(_search_answers(answers, cost_of, keep, rule, grid, max_cells, reduction), keep, total)
 
 
 def evaluate_answers(
@@ -208,8 +226,8 @@ def evaluate_answers(
     if answers.prefixes and behind_a_gap(mask) is not None:
         raise InputError("a branch of a cascade is on behind one that is off: give each branch before it a threshold")
     confidences, labels = answers.whole(mask)
-    costs = ExitCosts(cost_of, answers.branches, reduction)
-    return _point_of(rounded, leave_at(confidences, rounded, labels[:-1]), labels == answers.truth, costs)
+    exits, correct = leave_at(confidences, rounded, labels[:-1]), labels == answers.truth
+    return _point_of(rounded, exits, correct, answers.weights, ExitCosts(cost_of, answers.branches, reduction))
 
 
 def _search_answers(
@@ -224,11 +242,13 @@ def _search_answers(
     raise InputError(f"thresholds cannot be tuned {rule!r}: use per-exit or per-class")
 
 
-def _checked(confidences: NDArray[np.floating[Any]], correct: NDArray[np.bool_]) -> Scene:
+def _checked(confidences: NDArray[np.floating[Any]], correct: NDArray[np.bool_], weights: Ints | None) -> Scene:
     if confidences.ndim != 2 or correct.shape != (len(confidences) + 1, confidences.shape[1]):
         raise ValueError(f"confidences {confidences.shape} and correct {correct.shape} must be (K, N) and (K+1, N)")
     _check_samples(confidences.shape[1])
-    return Scene(confidences, correct)
+    if weights is not None and weights.shape != confidences.shape[1:]:
+        raise ValueError(f"weights must be {confidences.shape[1:]}, one per sample, not {weights.shape}")
+    return Scene(confidences, correct, weights=weights)
 
 
 def _check_samples(samples: int) -> None:
@@ -236,46 +256,51 @@ def _check_samples(samples: int) -> None:
         raise ValueError("thresholds cannot be tuned on no samples")
 
 
-def _meeting(target: Target, samples: int) -> Keep:
+def _meeting(target: Target, total: int) -> Keep:
     def keep(right: NDArray[np.integer[Any]], mean: NDArray[np.float64]) -> NDArray[np.intp]:
-        choice = target.choose(right / samples, mean)
+        choice = target.choose(right / total, mean)
         return np.array([] if choice is None else [choice], dtype=np.intp)
 
     return keep
 
 
-def _front(scored: Iterable[Scored], limit: int = MAX_CURVE_POINTS) -> Curve:
+def _front(scored: Iterable[Scored], total: int, limit: int = MAX_CURVE_POINTS) -> Curve:
     parts = list(scored)
     every = Candidates.join(part.candidates for part in parts)
     rows = nondominated(every.correct, every.costs)
     rows = rows[thin(every.correct[rows], every.costs[:, rows], limit)]
-    return Curve(tuple(_points(parts, every, rows)))
+    return Curve(tuple(_points(parts, every, rows, total)))
 
 
-def _best(scored: Iterable[Scored], keep: Keep) -> OperatingPoint | None:
+def _best(scored: Iterable[Scored], keep: Keep, total: int) -> OperatingPoint | None:
     parts = list(scored)
     every = Candidates.join(part.candidates for part in parts)
-    return next(_points(parts, every, keep(every.correct, every.costs)), None)
+    return next(_points(parts, every, keep(every.correct, every.costs), total), None)
 
 
-def _points(parts: Sequence[Scored], every: Candidates, rows: NDArray[np.intp]) -> Iterator[OperatingPoint]:
-    """Yield the points at ``rows`` of ``every``, the candidates of all ``parts`` in their order."""
+def _points(parts: Sequence[Scored], every: Candidates, rows: NDArray[np.intp], total: int) -> Iterator[OperatingPoint]:
+    """Yield the points at ``rows`` of ``every``, the candidates of all ``parts`` in their order.
+
+    Args:
+        total: What all samples count together.
+    """
     ends = np.cumsum([len(part.candidates.correct) for part in parts])
     for row, place in zip(rows.tolist(), np.searchsorted(ends, rows, side="right").tolist(), strict=True):
         leaving = every.leaving[row]
         yield OperatingPoint(
             parts[place].thresholds(every.choices[row]),
-            float(every.correct[row] / leaving.sum()),
+            float(every.correct[row] / total),
             tuple((leaving / leaving.sum()).tolist()),
             tuple(every.costs[:, row].tolist()),
         )
 
 
 def _point_of(
-    thresholds: Thresholds, exits: NDArray[np.int64], correct: NDArray[np.bool_], costs: ExitCosts
+    thresholds: Thresholds, exits: Ints, correct: NDArray[np.bool_], weights: Ints | None, costs: ExitCosts
 ) -> OperatingPoint:
     leaving = np.bincount(exits, minlength=len(correct))
-    right = int(correct[exits, np.arange(len(exits))].sum())
+    right = right_weight(correct[exits, np.arange(len(exits))], weights)
+    accuracy = right / total_weight(len(exits), weights)
     mean = costs.of_points(leaving[None], mask_of_thresholds(thresholds))
     shares = (leaving / len(exits)).tolist()
-    return OperatingPoint(thresholds, right / len(exits), tuple(shares), tuple(mean[:, 0].tolist()))
+    return OperatingPoint(thresholds, accuracy, tuple(shares), tuple(mean[:, 0].tolist()))

@@ -45,3 +45,30 @@ def test_one_exit_is_its_own_oracle():
 def test_what_has_no_oracle_is_refused(correct, costs):
     with pytest.raises(ValueError, match="needs samples and costs"):
         oracle_curve(correct, np.array(costs))
+
+
+@given(
+    st.lists(
+        st.tuples(st.lists(st.booleans(), min_size=3, max_size=3), st.sampled_from([1, 4])), min_size=1, max_size=5
+    )
+)
+def test_no_way_to_leave_is_better_where_samples_count_differently(samples):
+    correct, weights = np.array([right for right, _ in samples]).T, np.array([weight for _, weight in samples])
+    costs, count = np.array([1.0, 1.5, 4.0]), len(samples)
+    curve = oracle_curve(correct, costs, weights)
+    for exits in itertools.product(range(3), repeat=count):
+        cost = float(costs[list(exits)].mean())
+        accuracy = weights[correct[list(exits), range(count)]].sum() / weights.sum()
+        assert accuracy <= curve.accuracy_at(cost) + 1e-9
+    # Every corner is a way to leave, and the last one all that can be had.
+    assert curve.accuracies[-1] == weights[correct.any(axis=0)].sum() / weights.sum()
+    assert list(curve.costs) == sorted(curve.costs) and list(curve.accuracies) == sorted(curve.accuracies)
+
+
+@given(st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=1, max_size=9))
+def test_equal_weights_change_no_oracle(samples):
+    correct, costs = np.array(samples).T, np.array([1.0, 1.5, 4.0])
+    plain = oracle_curve(correct, costs)
+    weighted = oracle_curve(correct, costs, np.full(len(samples), 3))
+    for cost in np.linspace(1, 4, 13):
+        assert weighted.accuracy_at(cost) == pytest.approx(plain.accuracy_at(cost))
