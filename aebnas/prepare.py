@@ -57,7 +57,7 @@ def prepare(
         InputError: data or backbone are missing or wrong; the message says which key and what to do.
         TrainingError: the backbone's training failed.
     """
-    data = data_of(experiment)
+    data = data_of(experiment, progress)
     if as_kept and experiment.backbone.checkpoint is not None:
         # That file may be on another machine.
         experiment = experiment.model_copy(
@@ -77,8 +77,8 @@ def prepare(
     return Prepared(experiment, data, cut, digest(data.fingerprint, state_fingerprint(model)), initial)
 
 
-def data_of(experiment: Experiment) -> DataBundle:
-    """Load the data of ``experiment``, prepared as its backbone wants them.
+def data_of(experiment: Experiment, progress: Progress | None = None) -> DataBundle:
+    """Load the data of ``experiment``, prepared as its backbone wants them; ``progress`` shows a first look at many.
 
     Raises:
         DataError: they are missing or wrong. RunError: they came from Python and are not at hand.
@@ -87,7 +87,8 @@ def data_of(experiment: Experiment) -> DataBundle:
         return experiment.datasets
     if experiment.data.name == CUSTOM:
         raise RunError("this run's data came from Python: use aebnas.Run in Python with the same datasets")
-    return load_data(experiment.data, seed=experiment.seed, wanted=wanted_input(experiment.backbone))
+    wanted = wanted_input(experiment.backbone)
+    return load_data(experiment.data, seed=experiment.seed, wanted=wanted, progress=progress)
 
 
 def _model(experiment: Experiment, data: DataBundle) -> nn.Module:

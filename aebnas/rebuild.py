@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,8 @@ def export_row(
             # What `aebnas evaluate` needs to find the same test split again.
             "data": prepared.experiment.data.model_dump(mode="json"),
             "seed": prepared.experiment.seed,
+            # And to bring other images to the form that the backbone wants, which is not at hand there.
+            "wanted": None if data.wanted is None else asdict(data.wanted),
         },
         backbone=prepared.backbone.span(0, len(prepared.backbone.segments)),
         precision=precision,

@@ -36,6 +36,8 @@ FREE_KEYS = (
     ("search", "limits"),
     ("data", "path"),
     ("data", "data_dir"),
+    ("data", "download"),
+    ("data", "workers"),
     ("backbone", "checkpoint"),
 )
 # A comparison is no part of a search; what plug-ins register is told apart by its name, as what is here.

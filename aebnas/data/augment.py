@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from aebnas.data.settings import AugmentSettings
+from aebnas.data.transforms import transformed
 from aebnas.files import digest
 
 
 @dataclass(frozen=True, eq=False)
 class Augment:
-    """Random flips and shifts of the images of one split.
+    """Random alterations of the images of one split.
 
     How an image looks depends on the seed and its place in the split, not on batches or on which other images are read.
 
@@ -32,14 +33,26 @@ class Augment:
         return Augment(self.settings, self.count, indices if self.rows is None else self.rows[indices])
 
     def looks(self, seed: int) -> Tensor:
-        """Return how every image of the split looks: mirrored (0 or 1), pixels down, pixels right; int64 (N, 3)."""
+        """Return how every image of the split looks: mirrored (0 or 1), pixels down, pixels right; int64 (N, 3).
+
+        Where torchvision alters images, a fourth column has the seed of each.
+        """
         # Not the seed itself, with which others draw the order of the images.
         generator = torch.Generator().manual_seed(int(digest("augment", str(seed)), 16) >> 1)
         mirrored = torch.randint(2, (self.count, 1), generator=generator) * self.settings.flip
         reach = self.settings.shift
         moved = torch.randint(-reach, reach + 1, (self.count, 2), generator=generator)
-        looks = torch.cat([mirrored, moved], dim=1)
+        columns = [mirrored, moved]
+        if self.settings.uses_library:
+            columns.append(torch.randint(2**62, (self.count, 1), generator=generator))
+        looks = torch.cat(columns, dim=1)
         return looks if self.rows is None else looks[self.rows]
+
+    def alter(self, images: Tensor, looks: Tensor) -> Tensor:
+        """Return ``images`` (N, C, H, W) of any dtype as their ``looks`` say; each on its own, in whatever batch."""
+        if self.settings.uses_library:
+            images = transformed(images, looks[:, 3].tolist(), self.settings)
+        return altered(images, looks[:, :3]) if self.settings.flip or self.settings.shift else images
 
 
 def altered(images: Tensor, looks: Tensor) -> Tensor:

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch.utils.data import Dataset
 
 from aebnas.data.arrays import as_images, as_labels, require_same_shape
+from aebnas.data.parts import LabelledImages, Part
+from aebnas.data.pictures import Pictures
 from aebnas.data.settings import DataSettings
 from aebnas.errors import DataError
 from aebnas.registry import Registry
-
-
-@dataclass(frozen=True)
-class LabelledImages:
-    """Images uint8 or float32 (N, C, H, W), labels int64 (N,), and what they are called in messages."""
-
-    images: NDArray[Any]
-    labels: NDArray[np.int64]
-    source: str
 
 
 @dataclass(frozen=True)
@@ -30,22 +24,92 @@ class RawData:
     """A data set as it is stored.
 
     Attributes:
-        train: Everything that is not the data set's own test part.
+        train: Everything that belongs to no other part.
         test: The data set's own test part, None if it has none.
         classes: Class names.
         scale: Factor from stored pixels to natural units.
+        validation: The data set's own validation part, None if it has none.
     """
 
-    train: LabelledImages
-    test: LabelledImages | None
+    train: Part
+    test: Part | None
     classes: tuple[str, ...]
     scale: float
+    validation: Part | None = None
 
 
-DatasetLoader = Callable[[DataSettings, "Path | None"], RawData]
+@dataclass(frozen=True)
+class PicturePart:
+    """Images on disk and their classes.
 
-DATASETS: Registry[DatasetLoader] = Registry("data set", DataError)
+    Attributes:
+        labels: int64 (N,); None: the images bring their own.
+    """
+
+    pictures: Pictures
+    labels: NDArray[np.int64] | None
+
+
+@dataclass(frozen=True)
+class PictureData:
+    """A data set of images on disk, of any sizes.
+
+    Attributes:
+        classes: Class names; None: the numbers of the labels that the train part has.
+    """
+
+    train: PicturePart
+    validation: PicturePart | None
+    test: PicturePart | None
+    classes: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class TorchData:
+    """A data set as torch Datasets of a user.
+
+    Attributes:
+        classes: Class names; None: the numbers of the labels that the train part has.
+    """
+
+    train: Dataset[Any]
+    validation: Dataset[Any] | None
+    test: Dataset[Any]
+    classes: tuple[str, ...] | None
+
+
+DatasetLoader = Callable[[DataSettings, "Path | None"], "RawData | PictureData | TorchData"]
+
+
+class DatasetRegistry(Registry[DatasetLoader]):
+    """Loaders by name; a name that ends in a capital word stands for all that have something else in its place."""
+
+    def __getitem__(self, name: str) -> DatasetLoader:
+        return super().__getitem__(self._form(name))
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(self._form(str(name)))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(super().__iter__(), key=str.lower))
+
+    def _form(self, name: str) -> str:
+        """Return what ``name`` is registered as."""
+        kind, colon, what = name.partition(":")
+        if not colon or not what:
+            return name
+        placeholder = f"{kind}:NAME"
+        if super().__contains__(placeholder):
+            return placeholder
+        return CALLABLE if all(part.isidentifier() for part in [*kind.split("."), *what.split(".")]) else name
+
+
+CALLABLE = "MODULE:CALLABLE"
+DATASETS = DatasetRegistry("data set", DataError)
 """Loaders f(settings, data_dir); import ``aebnas.data.load`` to have the built-in ones registered."""
+# Keys of ``data`` that say what becomes of images that are decoded, and those of tables and libraries.
+DECODING = ("image_size", "resize", "grey", "corrupt", "ram_gib")
+LIBRARY = ("columns", "options", "download")
 
 
 def labelled_images(
@@ -62,23 +126,28 @@ def labelled_images(
 
 
 def raw_data(
-    train: LabelledImages, test: LabelledImages | None, classes: tuple[str, ...], scale: float | None = None
+    train: Part,
+    test: Part | None,
+    classes: tuple[str, ...],
+    scale: float | None = None,
+    validation: Part | None = None,
 ) -> RawData:
     """Join the parts of a data set; without ``scale``, 8-bit images are scaled by 1/255 and floats not at all.
 
     Raises:
-        DataError: train and test images differ in shape, or one is 8-bit and the other is not.
+        DataError: the images of two parts differ in shape, or one is 8-bit and the other is not.
     """
-    if test is not None:
-        require_same_shape(train.images.shape[1:], test.images.shape[1:], test.source)
-        if train.images.dtype != test.images.dtype:
+    for part in (validation, test):
+        if part is None:
+            continue
+        require_same_shape(train.shape, part.shape, part.source)
+        if train.dtype != part.dtype:
             raise DataError(
-                f"{train.source} is {train.images.dtype} but {test.source} is {test.images.dtype}: "
-                "save both with the same dtype"
+                f"{train.source} is {train.dtype} but {part.source} is {part.dtype}: save both with the same dtype"
             )
     if scale is None:
-        scale = 1 / 255 if train.images.dtype == np.uint8 else 1.0
-    return RawData(train, test, classes, scale)
+        scale = 1 / 255 if train.dtype == np.uint8 else 1.0
+    return RawData(train, test, classes, scale, validation)
 
 
 def require_path(settings: DataSettings, what: str) -> Path:

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from aebnas.data.datasets import DATASETS, RawData, labelled_images, raw_data, refuse_options
+from aebnas.data.datasets import DATASETS, DECODING, LIBRARY, RawData, labelled_images, raw_data, refuse_options
 from aebnas.data.settings import DataSettings
 
 
 @DATASETS.add("digits")
 def load(settings: DataSettings, data_dir: Path | None) -> RawData:
     """Return the digits as uint8 (1797, 1, 8, 8) with values 0 to 16; they have no test part of their own."""
-    refuse_options(settings, "path", "image_size", "grey")
+    refuse_options(settings, "path", *DECODING, *LIBRARY)
     # Imported late: scikit-learn takes longer to import than everything else that load.py needs.
     from sklearn.datasets import load_digits
 

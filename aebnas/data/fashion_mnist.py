@@ -6,8 +6,9 @@ import logging
 import os
 from pathlib import Path
 
-from aebnas.data.datasets import DATASETS, LabelledImages, RawData, labelled_images, raw_data, refuse_options
+from aebnas.data.datasets import DATASETS, DECODING, LIBRARY, RawData, labelled_images, raw_data, refuse_options
 from aebnas.data.idx import read_idx
+from aebnas.data.parts import LabelledImages
 from aebnas.data.settings import DataSettings
 from aebnas.errors import DataError
 
@@ -41,7 +42,7 @@ def load(settings: DataSettings, data_dir: Path | None) -> RawData:
     Raises:
         DataError: a file is missing or damaged.
     """
-    refuse_options(settings, "path", "image_size", "grey")
+    refuse_options(settings, "path", *DECODING, *LIBRARY)
     files = find_files(search_places(data_dir, settings.data_dir))
     logger.info("reading fashion-mnist from %s", files[FILES[0]].parent)
     train, test = (_read_part(files[images], files[labels]) for images, labels in (FILES[:2], FILES[2:]))

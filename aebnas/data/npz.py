@@ -12,17 +12,20 @@ from numpy.typing import NDArray
 
 from aebnas.data.datasets import (
     DATASETS,
-    LabelledImages,
+    DECODING,
+    LIBRARY,
     RawData,
     labelled_images,
     raw_data,
     refuse_options,
     require_path,
 )
+from aebnas.data.parts import LabelledImages
 from aebnas.data.settings import DataSettings
 from aebnas.errors import DataError
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+VALIDATION = ("x_validation", "y_validation")
 _READ_ERRORS = (OSError, ValueError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
@@ -30,18 +33,21 @@ _READ_ERRORS = (OSError, ValueError, EOFError, MemoryError, RuntimeError, zipfil
 def load(settings: DataSettings, data_dir: Path | None) -> RawData:
     """Return the arrays x_train, y_train, x_test and y_test of the file ``settings.path``.
 
+    x_validation and y_validation are its validation part, if they are there.
+
     Images are (N, H, W), (N, H, W, C) or (N, C, H, W), told apart as ``as_images`` says; labels are whole numbers
     from 0. Classes are named by their numbers.
 
     Raises:
         DataError: the file is missing or damaged, lacks an array, holds pickled objects, or an array is wrong.
     """
-    refuse_options(settings, "image_size", "grey")
+    refuse_options(settings, *DECODING, *LIBRARY)
     path = require_path(settings, f"an .npz file with the arrays {', '.join(ARRAYS)}")
     arrays = _read_arrays(path)
     train = _part(arrays, "train", path, None)
     classes = tuple(str(number) for number in range(int(train.labels.max()) + 1))
-    return raw_data(train, _part(arrays, "test", path, len(classes)), classes)
+    validation = _part(arrays, "validation", path, len(classes)) if VALIDATION[0] in arrays else None
+    return raw_data(train, _part(arrays, "test", path, len(classes)), classes, validation=validation)
 
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
@@ -49,13 +55,14 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         raise DataError(f"{path} is no .npz file or is cut off: save it again with numpy.savez")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            missing = [name for name in ARRAYS if name not in archive.files]
+            wanted = [*ARRAYS, *(VALIDATION if set(VALIDATION) & set(archive.files) else ())]
+            missing = [name for name in wanted if name not in archive.files]
             if missing:
                 raise DataError(
                     f"{path} lacks {', '.join(missing)} (it holds {', '.join(archive.files) or 'nothing'}): "
-                    f"save it with numpy.savez under the names {', '.join(ARRAYS)}"
+                    f"save it with numpy.savez under the names {', '.join(wanted)}"
                 )
-            return {name: _read_array(path, archive, name) for name in ARRAYS}
+            return {name: _read_array(path, archive, name) for name in wanted}
     except _READ_ERRORS as error:
         raise DataError(f"{path} is damaged ({error}): save it again with numpy.savez") from error
 

@@ -31,8 +31,11 @@ def hold_out(
     Of every class with n samples, ``fraction`` * n are held, rounded, but at least 1 and at most n - ``leave``.
     """
     held = [np.empty(0, dtype=np.int64)]
-    for label in np.unique(labels):
-        members = generator.permutation(np.flatnonzero(labels == label))
+    # Sorted once: a comparison of all labels with each of a thousand classes takes long.
+    order = np.argsort(labels, kind="stable")
+    starts = np.flatnonzero(np.diff(labels[order], prepend=-1))
+    for members in np.split(order, starts[1:]):
+        members = generator.permutation(members)
         held.append(members[: max(1, min(round(fraction * len(members)), len(members) - leave))])
     chosen = np.sort(np.concatenate(held))
     return np.setdiff1d(np.arange(len(labels)), chosen, assume_unique=True), chosen

@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from aebnas.data.arrays import as_labels
+from aebnas.data.decoding import ImageForm
+from aebnas.data.items import as_tensor
 from aebnas.data.preprocessing import image_moments
 from aebnas.errors import DataError
 
@@ -42,8 +44,13 @@ class Scan:
     digest: str
 
 
-def scan_dataset(dataset: Dataset[Any], source: str, *, num_classes: int | None = None) -> Scan:
+def scan_dataset(
+    dataset: Dataset[Any], source: str, *, num_classes: int | None = None, form: ImageForm | None = None
+) -> Scan:
     """Read every item of a map-style ``dataset`` once.
+
+    Args:
+        form: What images of Pillow are brought to.
 
     Raises:
         DataError: the Dataset has no length or is empty, an item is no (tensor (C, H, W), whole number) pair, images
@@ -54,7 +61,7 @@ def scan_dataset(dataset: Dataset[Any], source: str, *, num_classes: int | None 
     expected: tuple[tuple[int, ...], bool] | None = None
     with _fixed_randomness():
         for position in range(count):
-            image, label = _item(dataset, position, source)
+            image, label = _item(dataset, position, source, form or ImageForm())
             kind = (tuple(image.shape), image.is_floating_point())
             expected = expected or kind
             if kind != expected:
@@ -95,15 +102,20 @@ def _length(dataset: Dataset[Any], source: str) -> int:
     return count
 
 
-def _item(dataset: Dataset[Any], position: int, source: str) -> tuple[Tensor, int]:
+def _item(dataset: Dataset[Any], position: int, source: str, form: ImageForm) -> tuple[Tensor, int]:
     item = dataset[position]
     if not isinstance(item, (tuple, list)) or len(item) != 2:
         raise DataError(f"item {position} of {source} is a {type(item).__name__}, but must be a pair (image, label)")
-    image, label = item
+    image, label = as_tensor(item[0], f"image {position} of {source}", form), item[1]
     if not isinstance(image, Tensor):
         raise DataError(
-            f"image {position} of {source} is a {type(image).__name__}, but must be a tensor: "
+            f"image {position} of {source} is a {type(image).__name__}, but must be a tensor or an image of Pillow: "
             "add a transform such as torchvision's ToTensor"
+        )
+    if image is item[0] and (form.size, form.grey, form.resize) != (None, False, "stretch"):
+        raise DataError(
+            f"image {position} of {source} is a tensor, which is used as it is: remove data.image_size, data.resize "
+            "and data.grey, or give images of Pillow"
         )
     if image.ndim != 3 or image.numel() == 0:
         raise DataError(f"image {position} of {source} has shape {tuple(image.shape)}, but must be (C, H, W)")

@@ -9,10 +9,14 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from aebnas.data.augment import Augment, altered
+from aebnas.data.augment import Augment
+from aebnas.data.decoding import ImageForm
+from aebnas.data.items import ItemReader, Order
 from aebnas.data.preprocessing import Preprocessing
+from aebnas.data.reading import fetch
+from aebnas.inputs import ModelInput
 
 __all__ = [
     "Batch",
@@ -24,6 +28,9 @@ __all__ = [
     "TensorSplit",
     "batch_indices",
 ]
+# Images of a Dataset that are read at a time: few enough for large images, enough to be worth a message.
+PIECE = 16
+RAW_BATCH = 256
 
 
 class Batch(NamedTuple):
@@ -95,6 +102,11 @@ class ImageSplit(Split):
     def raw(self, limit: int | None = None) -> Tensor:
         """Return the first ``limit`` images (all without it) as they are stored, uint8 or float (N, C, H, W)."""
 
+    def raw_batches(self, batch_size: int) -> Iterator[Tensor]:
+        """Yield all images as they are stored, in order, ``batch_size`` at a time."""
+        for rows in batch_indices(len(self), batch_size, None):
+            yield self.subset(rows).raw()
+
 
 class TensorSplit(ImageSplit):
     """A split whose images are all in memory; batches are slices, without the cost of a DataLoader.
@@ -127,11 +139,13 @@ class TensorSplit(ImageSplit):
         return self._stored if self._rows is None else self._take(self._rows)
 
     def read(self, batch_size: int, *, order: int | None, look: int | None) -> Iterator[Batch]:
-        looks = _looks(self.augment, look)
+        looks = None if self.augment is None or look is None else self.augment.looks(look)
         for index in batch_indices(len(self), batch_size, order):
             images = self._take(index if self._rows is None else self._rows[index])
             labels = self._near_labels[index.to(images.device, non_blocking=True)]
-            yield Batch(index, _seen(images, index, looks, self.preprocessing), labels)
+            if self.augment is not None and looks is not None:
+                images = self.augment.alter(images, looks[index])
+            yield Batch(index, self.preprocessing.apply(images), labels)
 
     def raw(self, limit: int | None = None) -> Tensor:
         """Return the first ``limit`` images (all without it) as they are stored, uint8 or float32 (N, C, H, W)."""
@@ -143,8 +157,10 @@ class TensorSplit(ImageSplit):
         augment = None if self.augment is None else self.augment.subset(indices)
         return TensorSplit(self._stored, self.labels[indices], self.preprocessing, augment, rows)
 
-    def footprint(self) -> int:
-        """Return the bytes of its images and labels."""
+    def footprint(self) -> int | None:
+        """Return the bytes of its images and labels; None where torchvision alters them, one by one."""
+        if self.augment is not None and self.augment.settings.uses_library:
+            return None
         return len(self) * (self._stored[:1].nbytes + self.labels.itemsize)
 
     def on(self, device: torch.device) -> TensorSplit:
@@ -156,16 +172,18 @@ class TensorSplit(ImageSplit):
 
 
 class DatasetSplit(ImageSplit):
-    """A split over a map-style torch Dataset of (image tensor, label), read anew in every pass.
+    """A split over a map-style torch Dataset of (image, label), read anew in every pass.
 
     Random transforms of the Dataset stay random: a seed fixes the order of the samples, not their transforms.
 
     Args:
-        dataset: Items are (uint8 or float tensor (C, H, W), label).
+        dataset: Items are (uint8 or float tensor (C, H, W), label); images of Pillow become uint8.
         labels: int64 (N,), the labels of the samples at ``indices``.
         preprocessing: Applied batch by batch.
         indices: Which items of ``dataset`` belong to the split, int64 (N,); all of them by default.
         augment: Alters the images of a training split.
+        workers: Processes that read and alter images; batches are the same without.
+        form: What images of Pillow are brought to.
     """
 
     def __init__(
@@ -175,45 +193,57 @@ class DatasetSplit(ImageSplit):
         preprocessing: Preprocessing,
         indices: Tensor | None = None,
         augment: Augment | None = None,
+        *,
+        workers: int = 0,
+        form: ImageForm | None = None,
     ) -> None:
         self.dataset = dataset
         self.labels = labels
         self.preprocessing = preprocessing
         self.indices = torch.arange(len(labels)) if indices is None else indices
         self.augment = augment
+        self.workers = workers
+        self.form = form or ImageForm()
 
     def read(self, batch_size: int, *, order: int | None, look: int | None) -> Iterator[Batch]:
-        looks = _looks(self.augment, look)
-        for index, images in self._load(list(batch_indices(len(self), batch_size, order))):
-            yield Batch(index, _seen(images, index, looks, self.preprocessing), self.labels[index])
+        looks = None if self.augment is None or look is None else self.augment.looks(look)
+        batches = list(batch_indices(len(self), batch_size, order))
+        for index, images in zip(batches, self._load(batches, looks, seed=order or 0), strict=True):
+            yield Batch(index, self.preprocessing.apply(images), self.labels[index])
 
     def raw(self, limit: int | None = None) -> Tensor:
         """Return the first ``limit`` images (all without it) as the Dataset gives them, (N, C, H, W)."""
         count = len(range(len(self))[:limit])
-        return torch.cat([images for _, images in self._load(list(batch_indices(count, 256, None)))])
+        return torch.cat(list(self._load(list(batch_indices(count, RAW_BATCH, None)))))
+
+    def raw_batches(self, batch_size: int) -> Iterator[Tensor]:
+        return self._load(list(batch_indices(len(self), batch_size, None)))
 
     def subset(self, indices: Tensor) -> DatasetSplit:
         """Return the samples at ``indices``, int64 (M,), in that order."""
         augment = None if self.augment is None else self.augment.subset(indices)
-        return DatasetSplit(self.dataset, self.labels[indices], self.preprocessing, self.indices[indices], augment)
+        return DatasetSplit(
+            self.dataset,
+            self.labels[indices],
+            self.preprocessing,
+            self.indices[indices],
+            augment,
+            workers=self.workers,
+            form=self.form,
+        )
 
-    def _load(self, batches: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        items = _IndexedImages(self.dataset, self.indices)
-        sampler = [batch.tolist() for batch in batches]
-        # A generator of its own: a DataLoader otherwise draws from the global one and shifts everybody's numbers.
-        yield from DataLoader(items, batch_sampler=sampler, generator=torch.Generator())
-
-
-class _IndexedImages(Dataset[tuple[int, Tensor]]):
-    def __init__(self, dataset: Dataset[Any], indices: Tensor) -> None:
-        self._dataset = dataset
-        self._indices = indices.tolist()
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __getitem__(self, position: int) -> tuple[int, Tensor]:
-        return position, self._dataset[self._indices[position]][0]
+    def _load(self, batches: list[Tensor], looks: Tensor | None = None, *, seed: int = 0) -> Iterator[Tensor]:
+        """Yield the images of every batch, altered as ``looks`` say."""
+        reader = ItemReader(self.dataset, self.form, self.augment)
+        orders = [
+            Order(self.indices[piece].numpy(), None if looks is None else looks[piece].numpy())
+            for batch in batches
+            for piece in torch.split(batch, PIECE)
+        ]
+        pieces = fetch(reader, orders, self.workers, seed=seed)
+        for batch in batches:
+            found = [torch.as_tensor(next(pieces)) for _ in range(0, len(batch), PIECE)]
+            yield found[0] if len(found) == 1 else torch.cat(found)
 
 
 @dataclass(frozen=True)
@@ -227,6 +257,7 @@ class DataBundle:
         input_shape: (C, H, W) of one image.
         preprocessing: The one that all splits apply, fitted on the train split only.
         fingerprint: 16 hex digits that change with any image, label, split or preprocessing.
+        wanted: What the images were prepared for, where a pretrained backbone said so.
     """
 
     name: str
@@ -237,6 +268,7 @@ class DataBundle:
     input_shape: tuple[int, ...]
     preprocessing: Preprocessing
     fingerprint: str
+    wanted: ModelInput | None = None
 
     @property
     def num_classes(self) -> int:
@@ -252,12 +284,3 @@ def batch_indices(count: int, batch_size: int, seed: int | None) -> Iterator[Ten
         order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     for start in range(0, count, batch_size):
         yield order[start : start + batch_size]
-
-
-def _looks(augment: Augment | None, seed: int | None) -> Tensor | None:
-    return None if augment is None or seed is None else augment.looks(seed)
-
-
-def _seen(images: Tensor, index: Tensor, looks: Tensor | None, preprocessing: Preprocessing) -> Tensor:
-    """Return stored ``images`` as a model sees them."""
-    return preprocessing.apply(images if looks is None else altered(images, looks[index]))

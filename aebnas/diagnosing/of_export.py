@@ -21,10 +21,12 @@ from aebnas.exits.policy import Policy, thresholds_from_json
 from aebnas.export.manifest import BACKBONE, Manifest, branch_file, read_manifest, read_model, segment_file
 from aebnas.export.ports import PREVIOUS
 from aebnas.export.session import EarlyExitSession
+from aebnas.export.source import wanted_by
 from aebnas.settings import parse_settings
 
 # As fine as an experiment's own default; a manifest does not know its experiment's.
 _GRID = 20
+_BATCH = 256
 
 
 def subject_of_export(folder: Path, *, data_dir: Path | None = None) -> Subject:
@@ -70,7 +72,9 @@ def subject_of_export(folder: Path, *, data_dir: Path | None = None) -> Subject:
 
 
 def _said(session: EarlyExitSession, manifest: Manifest, split: ImageSplit) -> Said:
-    logits, labels, confidences = session.all_exits(manifest.preprocess(split.raw().numpy()))
+    # Batch by batch, for images may be more than fit in memory.
+    said = [session.all_exits(manifest.preprocess(images.numpy())) for images in split.raw_batches(_BATCH)]
+    logits, labels, confidences = (np.concatenate(each, axis=1) for each in zip(*said, strict=True))
     return Said([torch.from_numpy(one) for one in logits], split.labels, labels, confidences)
 
 
@@ -96,7 +100,8 @@ def _data(manifest: Manifest, data_dir: Path | None) -> DataBundle:
             "this network was searched on data from Python, whose validation split its manifest does not know: "
             "diagnose the run in Python instead"
         )
-    data = load_data(settings, seed=int(extra.get("seed", 0)), data_dir=data_dir)
+    wanted = wanted_by(manifest)
+    data = load_data(settings, seed=int(extra.get("seed", 0)), data_dir=data_dir, wanted=wanted)
     if data.input_shape != manifest.input_shape or data.classes != manifest.classes:
         raise DataError(
             f"the data set {settings.name} has other images or classes than manifest.json says: restore the one that "

@@ -9,25 +9,30 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from aebnas.data.datasets import DECODING
 from aebnas.data.load import DATASETS, load_data
 from aebnas.data.settings import DataSettings
 from aebnas.errors import DataError
 from aebnas.export.manifest import Manifest
+from aebnas.inputs import ModelInput
 from aebnas.settings import parse_settings
 
 
 def test_images(
     manifest: Manifest, *, data: str | None = None, data_dir: Path | None = None
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """Return the test split, preprocessed as the manifest says: ``(N, C, H, W)`` float32 and labels ``(N,)``.
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+    """Return the images ``(N, C, H, W)`` and labels ``(N,)`` of the test split.
+
+    Images are raw uint8, which take a quarter of the memory, or, where they are stored as floats, float32 preprocessed
+    as the manifest says. They are brought to the size that the network takes.
 
     Of other data than the network's own, too, only the test part is scored; where they have none (a folder without
     test/), it is the part that a search on them would hold out, by default a fifth. Their classes are matched with the
     network's by name; the labels of an .npz file, which has no names, are taken as the network's own class numbers.
 
     Args:
-        data: A data set's name, an .npz file or an image folder; what the network was searched on by default, with
-            the same split, so that no training image is among them.
+        data: A data set's name, an .npz or CSV file or an image folder; what the network was searched on by default,
+            with the same split, so that no training image is among them.
         data_dir: Where a named data set is looked for first.
 
     Raises:
@@ -35,20 +40,32 @@ def test_images(
     """
     extra = manifest.values.get("extra", {})
     known = extra.get("data") or {"name": "custom"}
-    settings = parse_settings(DataSettings, _chosen(data, known), source="--data", error=DataError)
+    chosen = _chosen(data, known, manifest.input_shape)
+    settings = parse_settings(DataSettings, chosen, source="--data", error=DataError)
     if settings.name not in DATASETS:
         if data is not None:
-            known_names = f"{', '.join(DATASETS)}, an .npz file or a folder of images"
+            known_names = f"{', '.join(DATASETS)}, an .npz or CSV file or a folder of images"
             raise DataError(f"--data {data!r} is no data set and no file: give one of {known_names}")
         raise DataError("this network was searched on data from Python: name its data set or file with --data")
-    bundle = load_data(settings, seed=int(extra.get("seed", 0)), data_dir=data_dir)
+    wanted = wanted_by(manifest)
+    bundle = load_data(settings, seed=int(extra.get("seed", 0)), data_dir=data_dir, wanted=wanted)
     if bundle.input_shape != manifest.input_shape:
         raise DataError(
             f"--data has images of shape {bundle.input_shape}, the network takes {manifest.input_shape}: "
             "choose other data"
         )
     numbers = _class_numbers(settings.name, bundle.classes, manifest.classes)
-    return manifest.preprocess(bundle.test.raw().numpy()), numbers[bundle.test.labels.numpy()]
+    images = bundle.test.raw().numpy()
+    return images if images.dtype == np.uint8 else manifest.preprocess(images), numbers[bundle.test.labels.numpy()]
+
+
+def wanted_by(manifest: Manifest) -> ModelInput | None:
+    """Return what the images of an exported network were prepared for, where its backbone said so."""
+    wanted = manifest.values.get("extra", {}).get("wanted")
+    if wanted is None:
+        return None
+    lists: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in wanted.items()}
+    return ModelInput(**lists)
 
 
 def _class_numbers(name: str, classes: Sequence[str], known: Sequence[str]) -> npt.NDArray[np.int64]:
@@ -66,12 +83,17 @@ def _class_numbers(name: str, classes: Sequence[str], known: Sequence[str]) -> n
     return np.array([known.index(label) for label in classes], dtype=np.int64)
 
 
-def _chosen(data: str | None, known: dict[str, Any]) -> dict[str, Any]:
+def _chosen(data: str | None, known: dict[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:
     if data is None or data == known["name"]:
         return known
     path = Path(data)
     if path.suffix == ".npz":
         return {"name": "npz", "path": path}
+    # As the network's own images were, so that others can be scored; it may be that those had no need of a size.
+    alike = {key: known[key] for key in (*DECODING, "workers") if key in known}
+    alike |= {"image_size": alike.get("image_size") or shape[1:], "grey": shape[0] == 1}
+    if path.suffix == ".csv":
+        return {**alike, "name": "csv", "path": path}
     if path.is_dir():
-        return {**(known if known["name"] == "folder" else {}), "name": "folder", "path": path}
-    return {"name": data}
+        return {**alike, "name": "folder", "path": path}
+    return {**alike, "name": data} if data.startswith(("torchvision:", "huggingface:")) else {"name": data}

@@ -75,14 +75,6 @@ def test_unreadable_image_is_named(tmp_path, save_images):
         assert "\n" not in str(error.value)
 
 
-def test_sixteen_bit_image_is_refused(tmp_path, save_images):
-    image_module = pytest.importorskip("PIL.Image")
-    save_images(tmp_path, {"a": 5, "b": 5})
-    image_module.fromarray(np.full((4, 5), 40_000, dtype=np.uint16)).save(tmp_path / "a" / "000.png")
-    with pytest.raises(DataError, match="more than 8 bits"):
-        load(tmp_path)
-
-
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -91,7 +83,9 @@ def test_sixteen_bit_image_is_refused(tmp_path, save_images):
         (lambda root, save: save(root, {"a": 5}), "only one class, 'a'"),
         (lambda root, save: save(root, {"a": 5, "b": 2}), r"class 1 \('b'\) has 2 samples"),
         (lambda root, save: save(root, {"train/a": 5, "train/b": 5, "test/c": 1}), "class that train/ does not have"),
-        (lambda root, save: save(root, {"train/a": 5, "train/b": 5, "val/a": 1}), "has val/ beside train/"),
+        (lambda root, save: save(root, {"train/a": 5, "train/b": 5, "extra/a": 1}), "has extra/ beside train/"),
+        (lambda root, save: save(root, {"train/a": 5, "train/b": 5, "val/a": 1, "valid/a": 1}), "both val/ and valid/"),
+        (lambda root, save: save(root, {"train/a": 5, "train/b": 5, "val/c": 1}), "class that train/ does not have"),
         (lambda root, save: save(root, {"a": 5, "test/a": 5}), "lies inside a class"),
         (lambda root, save: (save(root, {"train/a": 5, "train/b": 5}), (root / "test").mkdir()), "test has no sub"),
     ],
@@ -106,8 +100,17 @@ def test_wrong_folders_are_named(tmp_path, save_images, make, words):
 def test_test_images_of_another_size_are_refused(tmp_path, save_images):
     save_images(tmp_path / "train", {"a": 5, "b": 5})
     save_images(tmp_path / "test", {"a": 5}, size=(6, 6))
-    with pytest.raises(DataError, match=r"\(3, 6, 6\) .* \(3, 4, 5\)"):
+    with pytest.raises(DataError, match=r"test/a/000.png is 6x6 pixels but .*train/a/000.png is 5x4"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_own_validation_part_is_used(tmp_path, save_images, name):
+    save_images(tmp_path / "train", {"a": 5, "b": 5})
+    save_images(tmp_path / name, {"b": 2}, seed=1)
+    bundle = load(tmp_path)
+    assert bundle.validation.labels.tolist() == [1, 1]
+    assert (len(bundle.train), len(bundle.test)) == (8, 2)
 
 
 def test_missing_path_is_named(tmp_path):

@@ -16,7 +16,21 @@ def rows(split):
 
 
 def test_built_in_names():
-    assert set(DATASETS) == {"digits", "fashion-mnist", "npz", "folder"}
+    assert set(DATASETS) == {
+        "digits",
+        "fashion-mnist",
+        "npz",
+        "folder",
+        "csv",
+        "torchvision:NAME",
+        "huggingface",
+        "huggingface:NAME",
+        "MODULE:CALLABLE",
+    }
+    for name in ("torchvision:CIFAR10", "huggingface:someone/something", "package.module:make"):
+        assert name in DATASETS
+    for name in ("torchvision:", "torchvision", "a path:make", "digit", "custom"):
+        assert name not in DATASETS
 
 
 def test_digits_are_split_completely_and_disjointly():
@@ -89,3 +103,21 @@ def test_unknown_name_and_senseless_option_are_named(tmp_path):
 def test_settings_out_of_range_are_refused(values):
     with pytest.raises(ValidationError):
         DataSettings(**values)
+
+
+def test_fingerprints_of_earlier_versions_stay(tmp_path):
+    random = np.random.default_rng(1)
+    images = [random.integers(0, 256, (count, 6, 7), dtype=np.uint8) for count in (30, 12)]
+    path = tmp_path / "data.npz"
+    np.savez(path, x_train=images[0], y_train=np.arange(30) % 3, x_test=images[1], y_test=np.arange(12) % 3)
+    assert load_data(DataSettings(), seed=0).fingerprint == "f30c8c33b1389490"
+    augment = {"flip": True, "shift": 1}
+    assert load_data(DataSettings(augment=augment), seed=3).fingerprint == "c82eda0f1527f6ed"
+    assert load_data(DataSettings(name="npz", path=path), seed=0).fingerprint == "25f431a5f0540be3"
+
+
+def test_an_image_size_is_a_side_or_two(tmp_path):
+    assert DataSettings(image_size=8).image_size == DataSettings(image_size=[8, 8]).image_size == (8, 8)
+    for wrong in ("8", 8.0, True, [8], [8, 0], [8, True]):
+        with pytest.raises(ValidationError, match="must be a side in pixels, or"):
+            DataSettings(image_size=wrong)

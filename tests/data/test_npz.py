@@ -117,3 +117,11 @@ def test_flipped_bytes_are_found_and_never_raise_anything_else(save_npz):
         except DataError:
             refused += 1
     assert refused > len(content) // 97 // 2
+
+
+def test_own_validation_part_is_used(save_npz, arrays):
+    path = save_npz(x_validation=arrays["x_test"], y_validation=arrays["y_test"])
+    bundle = load(path)
+    assert [len(part) for part in (bundle.train, bundle.validation, bundle.test)] == [30, 12, 12]
+    with pytest.raises(DataError, match="lacks y_validation"):
+        load(save_npz(x_validation=arrays["x_test"]))
