@@ -12,10 +12,15 @@ from typing import Annotated, Literal
 import typer
 
 from aebnas.cli_compare import compare
+from aebnas.cli_dashboard import dashboard
 from aebnas.cli_device import device_app
 from aebnas.cli_diagnose import diagnose
+from aebnas.cli_doctor import doctor
+from aebnas.cli_init import check, init
 from aebnas.cli_list import list_names
-from aebnas.cli_worker import Artifacts, Storage, Study, worker
+from aebnas.cli_search import search
+from aebnas.cli_worker import worker
+from aebnas.completion import export_folders, points, profiles, run_folders
 from aebnas.console import err, out
 from aebnas.errors import AebnasError, InputError
 
@@ -28,108 +33,38 @@ except ImportError:  # typer brought its own exceptions when it stopped using cl
 app = typer.Typer(no_args_is_help=True, add_completion=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
 app.add_typer(device_app, name="device")
 
-RunDir = Annotated[Path, typer.Argument(help="The folder that `aebnas search` wrote.", metavar="RUN_DIR")]
+RunDir = Annotated[
+    Path,
+    typer.Argument(help="The folder that `aebnas search` wrote.", metavar="RUN_DIR", autocompletion=run_folders),
+]
 DataDir = Annotated[Path | None, typer.Option(help="Folder with the data set's files, looked in first.")]
+_ABOUT = """Find exit branches that make a trained classifier faster on a device without losing accuracy.
+
+[bold]aebnas search[/bold] runs the embedded example on the digits data set; [bold]aebnas init[/bold] writes an
+experiment for your own model, data and device. The other verbs work on the run folder of a search, or on the network
+that was exported from it. [bold]aebnas doctor[/bold] says what is missing here.
+
+Example: [bold]aebnas search && aebnas export runs/digits --out digits-onnx && aebnas evaluate digits-onnx[/bold]
+"""
 EXIT_INPUT, EXIT_FAILED, EXIT_INTERRUPTED = 2, 1, 130
 
 
-@app.callback()
+def flowing(text: str | None) -> str:
+    """Return a docstring whose paragraphs are single lines, so that help wraps where the terminal ends."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in (text or "").split("\n\n"))
+
+
+@app.callback(help=flowing(_ABOUT))
 def root(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error, and what is logged.")] = False,
 ) -> None:
-    """Find exit branches that make a trained classifier faster on a device without losing accuracy.
-
-    [bold]aebnas search[/bold] runs the embedded example on the digits data set; the other verbs work on its run folder.
-    """
+    """Set up what is logged; what the program is for, its help says."""
     logging.basicConfig(level=logging.INFO if debug else logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
 
 
-@app.command()
-def search(
-    experiment: Annotated[
-        Path | None,
-        typer.Argument(help="The experiment file; the embedded digits example by default.", metavar="EXPERIMENT.yaml"),
-    ] = None,
-    run_dir: Annotated[Path | None, typer.Option(help="Where everything is kept; runs/NAME by default.")] = None,
-    trials: Annotated[int | None, typer.Option(help="search.trials: how many networks to sample.")] = None,
-    timeout: Annotated[float | None, typer.Option(help="search.timeout: seconds after which no trial starts.")] = None,
-    device: Annotated[str | None, typer.Option(help="device: a hardware profile's name or file.")] = None,
-    objectives: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="search.objectives: a cost to keep low beside accuracy: latency_ms, macs ...; repeat for several."
-        ),
-    ] = None,
-    limits: Annotated[
-        list[str] | None,
-        typer.Option(help="search.limits: latency_p95_ms=1.5, model_mib=2 ...; repeat for several.", metavar="KEY=MAX"),
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="search.workers: processes that run trials; threads are divided among them.")
-    ] = None,
-    storage: Storage = None,
-    artifacts: Artifacts = None,
-    study: Study = None,
-    data_dir: DataDir = None,
-    accelerator: Annotated[str | None, typer.Option(help="accelerator: auto, cpu, cuda or mps.")] = None,
-    seed: Annotated[int | None, typer.Option(help="seed: of the splits, the weights and the sampler.")] = None,
-) -> None:
-    """Search, verify the finalists, print the front. The same command goes on with an interrupted search.
-
-    While it runs, `aebnas worker` helps it from other processes and machines.
-
-    Example: [bold]aebnas search experiments/fashion-mnist.yaml --trials 80 --limits latency_p95_ms=0.4[/bold]
-    """
-    from aebnas.experiment import Experiment
-    from aebnas.progress import ConsoleProgress
-    from aebnas.report.draw import draw_all
-    from aebnas.report.table import print_front
-    from aebnas.searching.search import search as run_search
-
-    base = Experiment.embedded() if experiment is None else Experiment.from_yaml(experiment)
-    options = {
-        "search.trials": trials,
-        "search.timeout": timeout,
-        "device": device,
-        "search.objectives": ["accuracy", *objectives] if objectives else None,
-        **_limits(limits or []),
-        "search.workers": workers,
-        "search.storage": storage,
-        "search.artifacts": artifacts,
-        "search.study": study,
-        "data.data_dir": None if data_dir is None else data_dir.resolve(),
-        "accelerator": accelerator,
-        "seed": seed,
-    }
-    run = run_search(base.override(options), run_dir=run_dir, progress=ConsoleProgress(err))
-    print_front(run, out)
-    draw_all(run, run.folder.plots)
-    _say_next(run.folder.path)
-
-
-def _limits(given: list[str]) -> dict[str, float]:
-    """Return KEY=MAX words as options of the experiment."""
-    options = {}
-    for word in given:
-        key, _, value = word.partition("=")
-        try:
-            options[f"search.limits.{key}"] = float(value)
-        except ValueError:
-            raise InputError(f"--limits {word!r} is no KEY=MAX: write --limits latency_ms=0.5, say") from None
-    return options
-
-
-def _say_next(path: Path) -> None:
-    name = path.name
-    out.print("\nNext:", style="bold")
-    for command, what in (
-        (f"aebnas export {path} --out {name}-onnx", "the network marked in the table, as ONNX files"),
-        (f"aebnas evaluate {name}-onnx", "its accuracy and latency, measured beside the backbone's"),
-        (f"aebnas diagnose {path}", "how well its exits know when to leave"),
-        (f"aebnas report {path}", "everything on one page"),
-    ):
-        out.print(f"  [bold]{command}[/bold]  [dim]{what}[/dim]", soft_wrap=True)
-    out.print(f"Plots are in {path / 'plots'}.", soft_wrap=True)
+app.command()(init)
+app.command()(check)
+app.command()(search)
 
 
 @app.command()
@@ -140,6 +75,8 @@ def front(
     """Print the Pareto front of a run, with the static backbone and truncated networks beside it.
 
     Example: [bold]aebnas front runs/digits --format json[/bold]
+
+    Next: [bold]aebnas export runs/digits --out DIR --pick ID[/bold] writes one of them as ONNX files.
     """
     from aebnas.report.table import front_csv, front_json, print_front
     from aebnas.run import Run
@@ -155,7 +92,9 @@ def front(
 def export(
     run_dir: RunDir,
     out_dir: Annotated[Path, typer.Option("--out", help="Folder to write, created when missing.")],
-    pick: Annotated[str | None, typer.Option(help="Id of a point; `aebnas front` lists them.")] = None,
+    pick: Annotated[
+        str | None, typer.Option(help="Id of a point; `aebnas front` lists them.", autocompletion=points)
+    ] = None,
     max_latency_ms: Annotated[float | None, typer.Option(help="The most accurate point within this mean.")] = None,
     max_macs_m: Annotated[float | None, typer.Option(help="The most accurate point within these million MACs.")] = None,
     min_accuracy: Annotated[
@@ -165,7 +104,10 @@ def export(
     """Write one point of the front as ONNX files; by default the cheapest that keeps the backbone's accuracy.
 
     Example: [bold]aebnas export runs/digits --out digits-onnx --max-latency-ms 0.2[/bold]
+
+    Next: [bold]aebnas evaluate digits-onnx[/bold] measures it beside the static backbone.
     """
+    from aebnas.export.samples import SAMPLES
     from aebnas.progress import ConsoleProgress
     from aebnas.run import Run
 
@@ -177,12 +119,18 @@ def export(
     out.print(
         f"{point['id']} is in {path}: model.onnx exits by itself, manifest.json says how to feed it", soft_wrap=True
     )
+    # Exports of runs from before there were samples have none.
+    if (path / SAMPLES).is_dir():
+        out.print(f"Samples that run it in Python, JavaScript, C++ and on a web page: {path / SAMPLES}", soft_wrap=True)
     out.print(f"Next: [bold]aebnas evaluate {path}[/bold]", soft_wrap=True)
 
 
 @app.command()
 def evaluate(
-    export_dir: Annotated[Path, typer.Argument(help="What `aebnas export` wrote.", metavar="EXPORT_DIR")],
+    export_dir: Annotated[
+        Path,
+        typer.Argument(help="What `aebnas export` wrote.", metavar="EXPORT_DIR", autocompletion=export_folders),
+    ],
     data: Annotated[
         str | None, typer.Option(help="A data set's name, an .npz file or an image folder; its own by default.")
     ] = None,
@@ -192,13 +140,19 @@ def evaluate(
         str | None, typer.Option(help="onnxruntime execution provider; the one it was exported for by default.")
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="A hardware profile's name or file: measure there; on this machine by default.")
+        str | None,
+        typer.Option(
+            help="A hardware profile's name or file: measure there; on this machine by default.",
+            autocompletion=profiles,
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure an exported network on its test split, interleaved with its static backbone.
 
     Example: [bold]aebnas evaluate digits-onnx --json[/bold]
+
+    Next: [bold]aebnas device measure digits-onnx[/bold] says where its time goes.
     """
     from aebnas.devices.device import Device
     from aebnas.devices.profile import load_profile
@@ -229,6 +183,8 @@ def plot(run_dir: RunDir) -> None:
     """Draw the plots of a run into RUN_DIR/plots.
 
     Example: [bold]aebnas plot runs/digits[/bold]
+
+    Next: [bold]aebnas report runs/digits[/bold] puts them on one page with the tables.
     """
     from aebnas.report.draw import draw_all
     from aebnas.run import Run
@@ -243,6 +199,8 @@ def report(run_dir: RunDir) -> None:
     """Write RUN_DIR/report.html, one self-contained page.
 
     Example: [bold]aebnas report runs/digits[/bold]
+
+    Next: open it in a browser; [bold]aebnas export runs/digits --out DIR[/bold] writes what it recommends.
     """
     from aebnas.report.html import write_report
     from aebnas.run import Run
@@ -250,7 +208,13 @@ def report(run_dir: RunDir) -> None:
     out.print(str(write_report(Run(run_dir), run_dir / "report.html")), soft_wrap=True)
 
 
+app.command()(dashboard)
 app.command("list")(list_names)
+app.command()(doctor)
+
+
+for _verb in (*app.registered_commands, *device_app.registered_commands):
+    _verb.help = flowing(_verb.callback.__doc__ if _verb.callback else None)
 
 
 def main(arguments: list[str] | None = None) -> int:

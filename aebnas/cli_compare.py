@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from aebnas import completion
 from aebnas.console import err, out
 from aebnas.errors import InputError
 
@@ -27,14 +28,23 @@ def compare(
             help="compare.variants: regimes, each NAME or NAME:key=value+key=value, with commas between; differences "
             "are to the first one.",
             metavar="A,B:KEY=VALUE,C",
+            autocompletion=completion.regimes,
         ),
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="compare.seeds: of initialisation and batch order.")] = None,
     confidences: Annotated[
-        str | None, typer.Option(help="Each variant with each of these, trained once.", metavar="A,B")
+        str | None,
+        typer.Option(
+            help="Each variant with each of these, trained once.", metavar="A,B", autocompletion=completion.confidences
+        ),
     ] = None,
     weightings: Annotated[
-        str | None, typer.Option(help="Each variant that weighs its exits with each of these.", metavar="A,B")
+        str | None,
+        typer.Option(
+            help="Each variant that weighs its exits with each of these.",
+            metavar="A,B",
+            autocompletion=completion.weightings,
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -51,13 +61,17 @@ def compare(
         Path | None, typer.Option("--json", help="Write all figures to this file too; - prints them.", metavar="FILE")
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder with the data set's files, looked in first.")] = None,
-    accelerator: Annotated[str | None, typer.Option(help="accelerator: auto, cpu, cuda or mps.")] = None,
+    accelerator: Annotated[
+        str | None, typer.Option(help="accelerator: auto, cpu, cuda or mps.", autocompletion=completion.accelerators)
+    ] = None,
 ) -> None:
     """Train the same network under several regimes, with several seeds, and print what each is worth.
 
     The same command goes on with an interrupted comparison; more variants and seeds may be added to one.
 
     Example: [bold]aebnas compare --regimes disjoint,joint,cgt-soft:tau=0.8 --seeds 3[/bold]
+
+    Next: set regime.name of the experiment to the best one, and search with it.
     """
     from aebnas.comparing.compare import compare as run_compare
     from aebnas.comparing.summary import summarise

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from aebnas.completion import profiles
 from aebnas.console import err, out
 from aebnas.errors import InputError
 
@@ -16,8 +17,13 @@ if TYPE_CHECKING:
     from aebnas.devices.device import Device
     from aebnas.export.breakdown import Breakdown
 
-device_app = typer.Typer(no_args_is_help=True, help="Hardware profiles: the devices that networks are searched for.")
-Profile = Annotated[str, typer.Argument(help="A profile's name or file.", metavar="PROFILE")]
+_HELP = (
+    "Hardware profiles: the devices that networks are searched for.\n\n"
+    "Example: [bold]aebnas device show raspberry-pi-5-ssh > my-board.yaml[/bold], edit it, then "
+    "[bold]aebnas device check my-board.yaml[/bold]"
+)
+device_app = typer.Typer(no_args_is_help=True, help=_HELP)
+Profile = Annotated[str, typer.Argument(help="A profile's name or file.", metavar="PROFILE", autocompletion=profiles)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 NOT_READY = 2
 PICTURE = "where-the-time-goes.png"
@@ -28,6 +34,8 @@ def device_list() -> None:
     """List the hardware profiles that come with aebnas.
 
     Example: [bold]aebnas device list[/bold]
+
+    Next: [bold]aebnas device show NAME > my-board.yaml[/bold] is where a profile of your own begins.
     """
     from aebnas.devices.profile import list_profiles
 
@@ -40,6 +48,8 @@ def device_show(profile: Profile) -> None:
     """Print one hardware profile, with the keys that it leaves out.
 
     Example: [bold]aebnas device show raspberry-pi-5 > my-board.yaml[/bold]
+
+    Next: [bold]aebnas device check my-board.yaml[/bold] says whether it can be measured on.
     """
     import yaml
 
@@ -53,6 +63,8 @@ def device_check(profile: Profile, as_json: AsJson = False) -> None:
     """Say whether a device has what measuring needs, and how to get what is missing; exit code 0 if nothing is.
 
     Example: [bold]aebnas device check my-board.yaml[/bold]
+
+    Next: [bold]aebnas init --device my-board.yaml[/bold] writes an experiment for it.
     """
     from dataclasses import asdict
 
@@ -83,7 +95,10 @@ def device_measure(
     ],
     device: Annotated[
         str | None,
-        typer.Option(help="A hardware profile's name or file; this machine by default, for a folder as it says."),
+        typer.Option(
+            help="A hardware profile's name or file; this machine by default, for a folder as it says.",
+            autocompletion=profiles,
+        ),
     ] = None,
     as_json: AsJson = False,
     plot: Annotated[

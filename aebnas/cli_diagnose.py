@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from aebnas.completion import points, results
 from aebnas.console import err, out
 from aebnas.errors import InputError
 
@@ -21,10 +22,18 @@ RESULT = "diagnostics.json"
 def diagnose(
     folder: Annotated[
         Path,
-        typer.Argument(help="What `aebnas search` or `aebnas export` wrote.", metavar="RUN_DIR|EXPORT_DIR"),
+        typer.Argument(
+            help="What `aebnas search` or `aebnas export` wrote.",
+            metavar="RUN_DIR|EXPORT_DIR",
+            autocompletion=results,
+        ),
     ],
     pick: Annotated[
-        str | None, typer.Option(help="Of a run: id of a point, `aebnas front` lists them; its default pick without.")
+        str | None,
+        typer.Option(
+            help="Of a run: id of a point, `aebnas front` lists them; its default pick without.",
+            autocompletion=points,
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     out_dir: Annotated[

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aebnas.completion import accelerators, run_folders
 from aebnas.console import err, out
 
 if TYPE_CHECKING:
@@ -32,14 +33,18 @@ def worker(
     run_dir: Annotated[
         Path,
         typer.Argument(
-            help="The folder of the search, or one of this machine's own with --storage.", metavar="RUN_DIR"
+            help="The folder of the search, or one of this machine's own with --storage.",
+            metavar="RUN_DIR",
+            autocompletion=run_folders,
         ),
     ],
     storage: Annotated[str | None, typer.Option(help=_STORAGE_HELP)] = None,
     artifacts: Artifacts = None,
     study: Study = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder with the data set's files, looked in first.")] = None,
-    accelerator: Annotated[str | None, typer.Option(help="accelerator: auto, cpu, cuda or mps.")] = None,
+    accelerator: Annotated[
+        str | None, typer.Option(help="accelerator: auto, cpu, cuda or mps.", autocompletion=accelerators)
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads that it trains with; all by default.")] = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for a search that has not begun.")] = 0.0,
 ) -> None:

@@ -32,8 +32,18 @@ FLOORS = [
     {"spaces", "network", "costs"},
     {"experiment", "experiment_compare", "experiment_search", "training", "export"},
     {"run_folder", "store", "sealed", "rebuild", "prepare", "run"},
-    {"searching", "comparing", "diagnosing", "report"},
-    {"cli_compare", "cli_device", "cli_diagnose", "cli_list", "cli_worker"},
+    {"searching", "comparing", "diagnosing", "report", "starting", "completion"},
+    {
+        "cli_compare",
+        "cli_dashboard",
+        "cli_device",
+        "cli_diagnose",
+        "cli_doctor",
+        "cli_init",
+        "cli_list",
+        "cli_search",
+        "cli_worker",
+    },
     {"cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
@@ -49,6 +59,8 @@ SIDEWAYS = {
     ("report", "comparing"),
     ("diagnosing", "searching"),
     ("report", "diagnosing"),
+    ("starting", "searching"),
+    ("cli_search", "cli_worker"),
 }
 NO_TORCH = ["devices", "export/session.py", "export/evaluate.py", "exits"]
 HEAVY = {"torch", "thop", "optuna", "onnx", "onnxruntime", "pandas", "matplotlib", "sklearn", "numpy"}
