@@ -7,8 +7,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from aebnas.backbones.cut import SegmentedBackbone
 from aebnas.costs.kinds import COSTS, LATENCY, MACS
+from aebnas.prepare import Prepared
 from aebnas.report.front import Front
 from aebnas.report.history import hypervolume_figure, read_trials
 from aebnas.report.importance import importance_figure
@@ -56,14 +56,15 @@ def figures(run: Run) -> dict[str, Figure]:
         made["network"] = network_figure(front.pick, cumulative_macs(backbone))
     made["exit_shares"] = shares_figure(front, [point.name for point in points])
     made["hypervolume"] = hypervolume_figure(trials)
-    made["importance"] = importance_figure(trials, run.experiment.search.objectives, _gene_points(run, backbone))
+    made["importance"] = importance_figure(trials, run.experiment.search.objectives, gene_points(run, prepared))
     return made
 
 
-def _gene_points(run: Run, backbone: SegmentedBackbone | None) -> list[str]:
+def gene_points(run: Run, prepared: Prepared | None) -> list[str]:
     """Return the attach points by the number that genes know them by; points that no head fits have none."""
-    if backbone is None:
+    if prepared is None:
         return []
+    backbone = prepared.backbone
     genome = build_genome(
         run.folder.space(),
         backbone.attach_points,

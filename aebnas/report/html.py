@@ -3,78 +3,81 @@
 from __future__ import annotations
 
 import base64
-import math
-import platform
-from collections.abc import Iterable, Mapping
-from html import escape
-from importlib.metadata import version
+import hashlib
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
+from string import Template
 from typing import Any
 
-from aebnas import __version__
-from aebnas.costs.kinds import COSTS, MACS
-from aebnas.errors import RunError
+from aebnas.costs.model import CostModel
+from aebnas.errors import InputError, RunError
 from aebnas.files import write_text
-from aebnas.report.describe import number, percent, times
-from aebnas.report.draw import draw_all
+from aebnas.prepare import Prepared
+from aebnas.report.about import about_section
+from aebnas.report.costs_section import shares_section, times_section
+from aebnas.report.describe import branch_parts, shown_exits, threshold_text
+from aebnas.report.draw import gene_points
+from aebnas.report.examples import examples_section
 from aebnas.report.front import Front
+from aebnas.report.headline import headline
+from aebnas.report.history import read_trials
+from aebnas.report.leaving import Seen, see_leaving
+from aebnas.report.markup import Markup, bullets, data_island, joined, table, tag
+from aebnas.report.network import cumulative_macs
+from aebnas.report.points import page_data
 from aebnas.report.prepared import prepared_if_known
+from aebnas.report.search_section import search_section
 from aebnas.report.table import columns, notes, sections
+from aebnas.report.trust import limits_of_numbers
 from aebnas.run import Run
 
-_ROWS = 40
-_PACKAGES = ("torch", "onnxruntime", "onnx", "optuna", "numpy", "thop")
-_CAPTIONS = {
-    "pareto": "Accuracy against cost. Up and to the left is better. The dashed line is the backbone's accuracy.",
-    "network": "The default pick. Arrows are the thicker the more validation samples go that way.",
-    "exit_shares": "Where validation samples leave.",
-    "hypervolume": "Progress of the search: the share of cost and accuracy that its points dominate.",
-    "importance": "Genes that set the best tenth or so of the trials apart (PED-ANOVA); few trials make this rough.",
-}
-_STYLE = """
-:root { color-scheme: light dark; --line: #8886; --soft: #8881; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
-h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .875rem; }
-th, td { padding: .3rem .7rem; text-align: right; vertical-align: top; white-space: pre-line; }
-td { border-top: 1px solid var(--line); font-variant-numeric: tabular-nums; }
-th:nth-child(-n+2), td:nth-child(-n+2) { text-align: left; }
-tr.section td { background: var(--soft); font-weight: 600; text-align: left; } tr.pick { font-weight: 600; }
-figure { margin: 1.5rem 0; } figcaption { font-size: .9rem; opacity: .8; }
-img { max-width: 100%; background: white; border-radius: 6px; padding: .5rem; box-sizing: border-box; }
-pre { background: var(--soft); padding: 1rem; overflow-x: auto; border-radius: 6px; font-size: .85rem; }
-"""
+# In the order in which they run; each uses those before it.
+_SCRIPTS = ("base.js", "words.js", "network.js", "scale.js", "plot.js", "table.js", "details.js", "main.js")
 
 
 def write_report(run: Run, path: Path) -> Path:
-    """Draw the pictures of ``run`` into its folder, and write them with its table and its settings to ``path``.
+    """Write everything that is known of ``run`` to ``path``, a page with its pictures, data, style and scripts in it.
 
     Raises:
         RunError: a file of the run is missing or damaged, or ``path`` cannot be written.
     """
-    front, summary = Front.of(run), _summary(run)
-    images = draw_all(run, run.folder.plots)
-    name = escape(run.experiment.name)
-    body = [
-        f"<h1>aebnas: {name}</h1>",
-        _headline(front),
-        "<h2>Pictures</h2>",
-        *(_picture(image) for image in images),
-        "<h2>The front</h2>",
-        _front_html(front),
-        "<h2>What the numbers do not say</h2>",
-        _bullets(_limits(run, front, summary)),
-        "<h2>The search</h2>",
-        _bullets(_story(summary)),
-        "<h2>Configuration</h2>",
-        f"<pre>{escape(run.experiment.to_yaml())}</pre>",
-        "<h2>Versions that wrote this report</h2>",
-        _bullets([f"aebnas {__version__}, Python {platform.python_version()}", *_versions()]),
-    ]
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>aebnas: {name}</title>'
-    page = f'<!doctype html>\n<html lang="en"><head>{head}<style>{_STYLE}</style></head>\n<body>\n'
-    write_text(path, page + "\n".join(body) + "\n</body></html>\n")
+    front, summary, trials = Front.of(run), _summary(run), read_trials(run)
+    prepared, missing = _prepared(run)
+    seen, problems = ({}, {}) if prepared is None else see_leaving(front.finalists, prepared, run.folder)
+    macs = None if prepared is None else cumulative_macs(prepared.backbone)
+    attach = [] if prepared is None else [point.name for point in prepared.backbone.attach_points]
+    costs = None if prepared is None else CostModel(prepared.backbone, None)
+    parts = {
+        "overview": [headline(front, summary)],
+        "points": [_plain_table(front), bullets(notes(front, len(front.rows)))],
+        "networks": _networks(front, macs is not None, missing),
+        "time": times_section(front, run.folder, costs),
+        "shares": [*shares_section(front, seen, attach), *_problems(missing, problems)],
+        "examples": _examples(front, seen, prepared, missing),
+        "search": search_section(run.experiment, front, trials, summary, gene_points(run, prepared)),
+        "trust": [bullets(limits_of_numbers(front, summary, run.folder.profile(), _test_samples(summary, prepared)))],
+        "about": about_section(run),
+    }
+    style = _page("page.css")
+    # In a scope of their own, so that no name of theirs meets one of the browser.
+    script = Markup("(() => {\n" + "\n".join(map(_page, _SCRIPTS)) + "\n})();")
+    page = Template(_page("page.html")).substitute(
+        {name: joined(part, "\n") for name, part in parts.items()},
+        title=joined([f"aebnas: {run.experiment.name}"]),
+        name=joined([run.experiment.name]),
+        style=style,
+        script=script,
+        # Nothing but this script runs, whatever names and labels of the run hold, and nothing is fetched.
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+        data=data_island(page_data(front, macs, seen, run.folder.path), "data"),
+    )
+    write_text(path, page)
     return path
+
+
+def _page(name: str) -> str:
+    return (files("aebnas.report") / "page" / name).read_text(encoding="utf-8")
 
 
 def _summary(run: Run) -> dict[str, Any]:
@@ -84,102 +87,82 @@ def _summary(run: Run) -> dict[str, Any]:
     return summary
 
 
-def _headline(front: Front) -> str:
-    pick, base = front.pick, front.backbone
-    parts = [f"{percent(pick['accuracy_val'])} % on validation (backbone {percent(base['accuracy_val'])} %)"]
-    if pick["accuracy_test"] is not None:
-        parts.append(f"{percent(pick['accuracy_test'])} % on test (backbone {percent(base['accuracy_test'])} %)")
-    parts.append(f"{number(pick['macs_mean'] / 1e6)} M MACs on average (backbone {number(base['macs_mean'] / 1e6)} M)")
-    if pick["latency_ms_measured"] is not None:
-        speedup = times(pick.get("speedup_measured"))
-        parts.append(f"{number(pick['latency_ms_measured'])} ms measured, {speedup} as fast as the backbone")
-    elif pick["latency_ms_mean"] is not None:
-        parts.append(f"{number(pick['latency_ms_mean'])} ms predicted (backbone {number(base['latency_ms_mean'])} ms)")
-    return f"<p>The default pick is <strong>{escape(pick['id'])}</strong>: {escape('; '.join(parts))}.</p>"
+def _prepared(run: Run) -> tuple[Prepared | None, str]:
+    """Return data and backbone; or None and why they are not there."""
+    try:
+        prepared = prepared_if_known(run)
+    except RunError:
+        raise
+    except InputError as error:
+        return None, f"The data and the backbone of this run cannot be loaded here: {error}."
+    return prepared, "" if prepared is not None else "The model or the data of this run came from Python."
 
 
-def _picture(image: Path) -> str:
-    data = base64.b64encode(image.read_bytes()).decode("ascii")
-    caption = escape(_caption(image.stem))
-    return (
-        f'<figure><img alt="{caption}" src="data:image/png;base64,{data}"><figcaption>{caption}</figcaption></figure>'
-    )
+def _test_samples(summary: Mapping[str, Any], prepared: Prepared | None) -> int | None:
+    if prepared is not None:
+        return len(prepared.data.test)
+    known = summary.get("data")
+    size = known.get("test") if isinstance(known, dict) else None
+    return size if isinstance(size, int) else None
 
 
-def _caption(name: str) -> str:
-    if not name.startswith("pareto_"):
-        return _CAPTIONS[name]
-    cost = name.removeprefix("pareto_")
-    why = ", which do not depend on the device" if cost == MACS else ""
-    return f"The same over {COSTS[cost].label}{why}."
-
-
-def _front_html(front: Front) -> str:
+def _plain_table(front: Front) -> Markup:
+    """Return finalists and static networks, for readers whose browser runs no scripts: those replace it by all."""
     shown = columns(front)
-    head = "".join(f"<th>{escape(heading)}</th>" for heading, _ in shown)
-    rows = []
-    for title, group in sections(front, _ROWS):
-        rows.append(f'<tr class="section"><td colspan="{len(shown)}">{escape(title)}</td></tr>')
-        for row in group:
-            cells = "".join(f"<td>{escape(cell(row))}</td>" for _, cell in shown)
-            rows.append(f"<tr{' class=pick' if row is front.pick else ''}>{cells}</tr>")
-    table = f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n<tbody>' + "\n".join(rows)
-    return f"{table}</tbody></table></div>{_bullets(notes(front, _ROWS))}"
+    groups = [rows for title, rows in sections(front, 0) if rows]
+    rows = [[cell(row).strip() for _, cell in shown] for group in groups for row in group]
+    headings = [heading.replace("\n", " ") for heading, _ in shown]
+    return tag("div", table("Finalists and static networks", headings, rows), id="table")
 
 
-def _limits(run: Run, front: Front, summary: Mapping[str, Any]) -> Iterable[str]:
-    """Say how far the numbers can be trusted, a sentence each."""
-    yield "One seed, one split: another seed finds other networks, and their difference is part of the uncertainty."
-    prepared, accuracy = prepared_if_known(run), front.pick["accuracy_test"]
-    if prepared is not None and accuracy is not None:
-        count = len(prepared.data.test)
-        margin = 1.96 * math.sqrt(max(accuracy * (1 - accuracy), 0.0) / count)
-        yield f"The test split has {count:,} samples: the pick's accuracy is known to ±{percent(margin)} points (95 %)."
-    yield (
-        "Thresholds and networks were chosen on validation, so validation accuracy flatters; where the test accuracy "
-        "falls below the backbone's, the choice did not hold."
-    )
-    yield (
-        "Exit shares, and with them mean costs, hold for data like the validation split: harder inputs leave later, "
-        "and an input that passes every exit takes longer than in the backbone alone."
-    )
-    if front.knows("latency_ms_mean"):
-        yield (
-            "Latency is for one image at a time and images in a row, without preprocessing, on "
-            f"{run.folder.profile().name}; an image that comes after a pause finds cold caches and takes longer."
+def _networks(front: Front, with_macs: bool, missing: str) -> list[Markup]:
+    """Return a place for the drawing of every finalist, which the page's scripts draw from its data."""
+    if not front.finalists:
+        return [tag("p", "This run has no finalists.")]
+    said = "Boxes in a row: the backbone, each as wide as its share of the MACs; below them the branches."
+    if not with_macs:
+        said = f"Boxes in a row: the backbone, below it the branches. {missing} So no MACs are known of its parts."
+    drawn = "The thicker a green band, the more validation images go that way; what a branch is asked is written at it."
+    figures = [
+        tag(
+            "figure",
+            tag("figcaption", tag("h3", _name(front, row))),
+            _exits(row),
+            class_="network",
+            data_network=row["id"],
         )
-    else:
-        yield "No latency was measured: fewer multiply-accumulates need not be faster on the device."
-    if summary.get("missed_macs"):
-        yield f"{summary['missed_macs']:,} MACs of functional operations in the backbone are in no figure here."
-    if front.pick.get("energy_source") == "profile":
-        yield "Energy is the active power that the profile gives times the latency: no sensor was read."
-    elif front.pick.get("energy_source") is None:
-        yield "Energy was not measured: no sensor could be read, and the profile gives no active power."
+        for row in front.finalists
+    ]
+    return [tag("p", f"{said} {drawn}"), *figures]
 
 
-def _story(summary: Mapping[str, Any]) -> Iterable[str]:
-    for key, label in (("trials", "trials"), ("networks", "networks evaluated"), ("failed", "of them failed")):
-        yield f"{label}: {summary.get(key, 'unknown')}"
-    if isinstance(summary.get("hypervolume"), (int, float)):
-        yield f"hypervolume over {summary.get('cost', 'cost')}: {summary['hypervolume']:.3f}"
-    latency = summary.get("latency")
-    if latency:
-        noise = latency["noise_pct"]
-        yield "machine varied by: " + ("unknown, all blocks were known" if noise is None else f"{noise:.1f} %")
-        for precision, overhead in latency["overhead"].items():
-            yield (
-                f"latency beyond blocks in {precision}: scale {overhead['scale']:.3f}, "
-                f"{1e3 * overhead['gate_ms']:.1f} us per decision, {1e3 * overhead['switch_ms']:.1f} us per switch, "
-                f"fitted on {overhead['paths']} measured graphs, spread {100 * overhead['spread']:.1f} %"
-            )
-    for label, seconds in summary["seconds"].items():
-        yield f"seconds for {label}: {seconds:,.1f}"
+def _name(front: Front, row: Mapping[str, Any]) -> str:
+    return f"{row['id']} (default pick)" if row is front.pick else str(row["id"])
 
 
-def _versions() -> Iterable[str]:
-    return (f"{package} {version(package)}" for package in _PACKAGES)
+def _exits(row: Mapping[str, Any]) -> Markup:
+    rows = [
+        (
+            exit_.name,
+            "the backbone's own classifier" if exit_.branch is None else " + ".join(branch_parts(exit_.branch)),
+            "the rest" if exit_.threshold is None else threshold_text(exit_.threshold),
+            f"{100 * exit_.share:.1f} %",
+        )
+        for exit_ in shown_exits(row)
+    ]
+    headings = ("exit", "layers and head", f"leaves if {row['confidence']}", "leave, validation")
+    return table(f"Exits of {row['id']}", headings, rows)
 
 
-def _bullets(lines: Iterable[str]) -> str:
-    return "<ul>" + "\n".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>"
+def _examples(front: Front, seen: Seen, prepared: Prepared | None, missing: str) -> Sequence[Markup]:
+    if prepared is None:
+        return [tag("p", f"There are no examples to see. {missing}")]
+    if not seen:
+        return [tag("p", "There are no examples to see: no finalist could be run again.")]
+    return examples_section(front.finalists, seen, prepared, front.pick["id"])
+
+
+def _problems(missing: str, problems: Mapping[str, str]) -> list[Markup]:
+    if missing:
+        return [tag("p", f"{missing} So shares are known on validation only, as they were tuned.", class_="muted")]
+    return [tag("p", f"{id_} could not be run again: {problem}", class_="muted") for id_, problem in problems.items()]

@@ -25,6 +25,7 @@ from aebnas.progress import Progress
 from aebnas.run import Run, cost_column
 from aebnas.run_folder import RunFolder
 from aebnas.searching.choice import CostLimits
+from aebnas.searching.composed import with_paths
 from aebnas.searching.costing import (
     CostModels,
     Kind,
@@ -282,7 +283,8 @@ class _Search:
         names = {row["id"] for row in [*finalists, *statics]}
         rows = [*verified, *(row for row in front if row["id"] not in names)]
         rows = with_diagnostics(rows, evaluator)
-        rows = [with_interval(row, evaluator.costs[_kind(row, self.experiment)]) for row in rows]
+        priced = [(row, evaluator.costs[_kind(row, self.experiment)]) for row in rows]
+        rows = [with_paths(with_interval(row, costs), costs) for row, costs in priced]
         return sorted(rows, key=lambda row: (row["static"], not row["finalist"], row[cost_column(archive.cost)]))
 
 

@@ -1,0 +1,151 @@
+"""The first thing a reader of the report sees: what was found, beside the static backbone, and how sure that is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from aebnas.costs.kinds import COSTS, LATENCY, MACS
+from aebnas.report.describe import number, percent, times
+from aebnas.report.front import Front, Row
+from aebnas.report.markup import Markup, tag
+
+_CONFIDENT = 1.96
+
+
+class Card(NamedTuple):
+    """One figure: what it is, its value, and what it stands beside."""
+
+    title: str
+    value: str
+    notes: tuple[str, ...]
+
+
+def headline(front: Front, summary: Mapping[str, Any]) -> Markup:
+    """Return a sentence and a card per figure."""
+    shown = [
+        tag(
+            "div",
+            tag("dt", card.title),
+            tag("dd", tag("strong", card.value), *(tag("span", note) for note in card.notes)),
+            class_="card",
+        )
+        for card in cards(front, summary)
+    ]
+    said = tag("p", "The default pick is ", tag("strong", front.pick["id"]), f": {_sentence(front)}.", class_="lead")
+    return tag("div", said, tag("dl", *shown, class_="cards"), *(tag("p", line) for line in _remarks(front, summary)))
+
+
+def cards(front: Front, summary: Mapping[str, Any]) -> Iterator[Card]:
+    """Yield what is known of the default pick beside the backbone, with its uncertainty."""
+    pick, base, sizes = front.pick, front.backbone, _sizes(summary)
+    for split, column in (("test", "accuracy_test"), ("validation", "accuracy_val")):
+        if pick[column] is not None:
+            yield _accuracy(split, pick[column], base[column], sizes.get(split))
+    if pick["latency_ms_measured"] is not None:
+        noise = _noise(summary)
+        varied = () if noise is None else (f"the machine varied by {noise:.1f} % while blocks were measured",)
+        backbone_ms = pick.get("backbone_ms_measured")
+        beside = f"backbone, in turns with it: {number(backbone_ms)} ms"
+        yield Card(
+            "Latency, measured",
+            f"{number(pick['latency_ms_measured'])} ms",
+            (f"{times(pick.get('speedup_measured'))} as fast as the backbone", beside, *varied),
+        )
+    if pick["latency_ms_mean"] is not None:
+        yield Card("Latency, predicted", f"{number(pick['latency_ms_mean'])} ms", _predicted(pick, base))
+    macs = COSTS[MACS]
+    share = pick["macs_mean"] / base["macs_mean"] if base["macs_mean"] else math.nan
+    yield Card(
+        "Multiply-accumulates, counted",
+        f"{number(pick['macs_mean'] / macs.scale)} M MACs",
+        (f"{100 * share:.0f} % of the backbone's {number(base['macs_mean'] / macs.scale)} M", "mean over validation"),
+    )
+    for name in front.costs:
+        kind = COSTS[name]
+        if name not in (MACS, LATENCY) and pick.get(kind.column) is not None:
+            beside = f"backbone {number((base.get(kind.column) or 0.0) / kind.scale)} {kind.unit}"
+            yield Card(
+                f"{kind.label.capitalize()}, predicted",
+                f"{number(pick[kind.column] / kind.scale)} {kind.unit}",
+                (beside,),
+            )
+
+
+def margin(accuracy: float, samples: int) -> float:
+    """Return half the width of the 95 % interval of an accuracy on ``samples`` (normal approximation)."""
+    return _CONFIDENT * math.sqrt(max(accuracy * (1 - accuracy), 0.0) / samples)
+
+
+def _sentence(front: Front) -> str:
+    """Say in one line what the cards say, the best that is known of each."""
+    pick, base = front.pick, front.backbone
+    split, column = ("test", "accuracy_test") if pick["accuracy_test"] is not None else ("validation", "accuracy_val")
+    parts = [f"{percent(pick[column])} % on {split} (backbone {percent(base[column])} %)"]
+    parts.append(f"{number(pick['macs_mean'] / 1e6)} M MACs on average (backbone {number(base['macs_mean'] / 1e6)} M)")
+    if pick["latency_ms_measured"] is not None:
+        speedup = times(pick.get("speedup_measured"))
+        parts.append(f"{number(pick['latency_ms_measured'])} ms measured, {speedup} as fast as the backbone")
+    elif pick["latency_ms_mean"] is not None:
+        parts.append(f"{number(pick['latency_ms_mean'])} ms predicted (backbone {number(base['latency_ms_mean'])} ms)")
+    return "; ".join(parts)
+
+
+def _accuracy(split: str, accuracy: float, base: float | None, samples: int | None) -> Card:
+    sure = "" if samples is None else f" ± {percent(margin(accuracy, samples))}"
+    notes = []
+    if base is not None:
+        notes.append(f"backbone {percent(base)} %: {100 * (accuracy - base):+.2f} points")
+    counted = "" if samples is None else f"{samples:,} images; ± is the 95 % interval of sampling"
+    notes.append("; ".join(filter(None, [counted, "chosen on it, so it flatters" if split == "validation" else ""])))
+    return Card(f"Accuracy on {split}", f"{percent(accuracy)} %{sure}", tuple(filter(None, notes)))
+
+
+def _predicted(pick: Row, base: Row) -> tuple[str, ...]:
+    low, high = pick.get("latency_ms_low"), pick.get("latency_ms_high")
+    known = () if low is None or high is None else (f"{number(low)} to {number(high)} ms for nine of ten networks",)
+    return (*known, f"backbone {number(base['latency_ms_mean'])} ms", "composed of measured blocks")
+
+
+def _remarks(front: Front, summary: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what must not be read out of the figures above, where there is a reason to."""
+    pick, base = front.pick, front.backbone
+    samples = _sizes(summary).get("test")
+    if pick["static"]:
+        yield "No network that leaves early was better than the static ones here, so the pick is a static network."
+    if samples and pick["accuracy_test"] is not None and base["accuracy_test"] is not None:
+        apart = abs(pick["accuracy_test"] - base["accuracy_test"])
+        sure = math.hypot(margin(pick["accuracy_test"], samples), margin(base["accuracy_test"], samples))
+        verdict = "less" if apart <= sure else "more"
+        yield (
+            f"On test, pick and backbone are {percent(apart)} points apart: {verdict} than the {percent(sure)} that "
+            "chance alone may make, at most, on as many images."
+        )
+    for row in front.truncated:
+        if row is not pick and _beats(row, pick):
+            yield (
+                f"The static network {row['id']}, which is simply cut off at one branch, is cheaper than the pick and "
+                "no less accurate on validation and test: look at it first."
+            )
+
+
+def _beats(row: Row, pick: Row) -> bool:
+    column = "latency_ms_mean" if row["latency_ms_mean"] is not None else "macs_mean"
+    known = [(row[name], pick[name]) for name in ("accuracy_val", "accuracy_test")]
+    accurate = all(a is not None and b is not None and a >= b for a, b in known)
+    return accurate and pick[column] is not None and row[column] < pick[column]
+
+
+def _sizes(summary: Mapping[str, Any]) -> dict[str, int]:
+    """Return the samples of every split; older runs did not keep them."""
+    found = summary.get("data")
+    if not isinstance(found, dict):
+        return {}
+    return {name: size for name, size in found.items() if isinstance(size, int) and size > 0}
+
+
+def _noise(summary: Mapping[str, Any]) -> float | None:
+    latency = summary.get("latency")
+    noise = latency.get("noise_pct") if isinstance(latency, dict) else None
+    return float(noise) if isinstance(noise, int | float) else None
