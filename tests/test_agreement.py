@@ -1,4 +1,4 @@
-"""PyTorch, the staged files and the single file give the same label and the same exit, on real images."""
+"""PyTorch, the staged files, the single file and the one for pixels give the same label and exit, on real images."""
 
 from __future__ import annotations
 
@@ -89,6 +89,13 @@ def test_all_three_agree_on_the_whole_test_split(case, confidence, tmp_path):
     session = EarlyExitSession(tmp_path)
     ran = {mode: session.run(case.images.numpy(), mode=mode) for mode in ("single", "staged")}
     found = {mode: (prediction.labels, prediction.exits) for mode, prediction in ran.items()}
+    # Pixels as they are stored, and those as cameras give them.
+    raw = case.data.test.raw(IMAGES).numpy()
+    pixels = session.run(np.ascontiguousarray(raw.transpose(0, 2, 3, 1)), mode="single")
+    prepared = session.run(session.prepare(raw), mode="single")
+    np.testing.assert_array_equal(pixels.labels, prepared.labels)
+    np.testing.assert_array_equal(pixels.exits, prepared.exits)
+    found["pixels"] = (pixels.labels, pixels.exits)
     found["predict"] = (torch.cat([p.labels for p in eager]).numpy(), torch.cat([p.exits for p in eager]).numpy())
     assert clear.mean() > 0.98
     # At the first exit nothing agrees with anything yet.

@@ -16,6 +16,7 @@ from aebnas.files import digest, read_json
 
 MANIFEST = "manifest.json"
 SINGLE_FILE = "model.onnx"
+PIXEL_FILE = "model_uint8.onnx"
 BACKBONE = "backbone.onnx"
 FORMAT = 1
 
@@ -60,7 +61,7 @@ class Manifest:
         per_channel = (-1,) + (1,) * (len(self.input_shape) - 1)
         mean = np.asarray(self.mean, dtype=np.float32).reshape(per_channel)
         std = np.asarray(self.std, dtype=np.float32).reshape(per_channel)
-        return ((images.astype(np.float32) * np.float32(self.scale) - mean) / std).astype(np.float32)
+        return ((images.astype(np.float32, order="C") * np.float32(self.scale) - mean) / std).astype(np.float32)
 
 
 def read_manifest(folder: Path) -> Manifest:

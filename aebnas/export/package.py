@@ -23,8 +23,19 @@ from aebnas.exits.policy import Policy, check_classes
 from aebnas.export.blocks import OPSET, block_bytes, export_block, output_shape
 from aebnas.export.gate import Decision, export_decision, export_exit, hears
 from aebnas.export.graphs import join, with_batch_of_one
-from aebnas.export.manifest import BACKBONE, FORMAT, MANIFEST, SINGLE_FILE, branch_file, read_manifest, segment_file
+from aebnas.export.manifest import (
+    BACKBONE,
+    FORMAT,
+    MANIFEST,
+    PIXEL_FILE,
+    SINGLE_FILE,
+    branch_file,
+    read_manifest,
+    segment_file,
+)
+from aebnas.export.pixels import describe_pixels, why_no_pixels, with_pixels
 from aebnas.export.ports import LOGITS
+from aebnas.export.samples import read_samples, write_samples
 from aebnas.export.single_file import Stage, assemble
 from aebnas.files import digest, write_bytes, write_json
 
@@ -42,6 +53,7 @@ def export_network(
     preprocessing: Mapping[str, Any],
     costs: Mapping[str, Any],
     extra: Mapping[str, Any],
+    form: Mapping[str, Any] | None = None,
     backbone: nn.Module | None = None,
     precision: str = FP32,
     threads: int = 1,
@@ -49,6 +61,9 @@ def export_network(
     provider_options: Mapping[str, str | int | float | bool] | None = None,
 ) -> Path:
     """Write the network to ``out`` as one exiting file, as staged files for batches, and as the static backbone.
+
+    Where the data are 8-bit pixels, a second exiting file takes them as they are. Beside the files lie samples that run
+    them.
 
     A part is a module, which is written in fp32, or a block that is in its precision already: that is written as it
     is, with a free batch or one of 1. Cascaded branches have to be modules. Exits are numbered among those that are
@@ -66,6 +81,8 @@ def export_network(
         preprocessing: ``scale``, ``mean``, ``std``: model input = (raw * scale - mean) / std, per channel.
         costs: What the network was predicted to cost; kept in the manifest as it is.
         extra: Anything else worth keeping in the manifest.
+        form: How pictures of another size become the data set's: ``resize`` (stretch, crop or pad), ``interpolation``
+            and ``crop``, the share of the shorter side that is kept; stretched and bilinear by default.
         backbone: The static classifier, always written in fp32: it is what the network is compared with. None: the
             segments in a row, which then have to be modules.
         precision: That of the parts.
@@ -79,7 +96,7 @@ def export_network(
     Raises:
         InputError: the policy is that of a network with another number of classes.
         BackboneError: a part uses an operation that ONNX does not have.
-        RunError: the folder cannot be written.
+        RunError: the folder cannot be written. RunFailed: this installation lacks the samples.
     """
     check_classes(policy.thresholds, len(classes))
     thresholds = [threshold for threshold in policy.thresholds if threshold is not None]
@@ -92,17 +109,22 @@ def export_network(
     for segment in segments[:-1]:
         shapes.append(_output_shape(segment, shapes[-1]))
     exits = _Exits(Decider(build_confidence(policy.confidence)), len(branches) + 1, len(classes))
+    single = _single_file(segments, branches, exits, thresholds, shapes)
     models = {
-        SINGLE_FILE: _single_file(segments, branches, exits, thresholds, shapes),
+        SINGLE_FILE: single,
         BACKBONE: export_block(backbone or _in_a_row(segments), shapes[0], output_names=[LOGITS]),
         **{segment_file(k): _block(part, shapes[k]) for k, part in enumerate(segments[:-1])},
         segment_file(len(branches)): exits.block(segments[-1], len(branches), shapes[-1]),
         **{branch_file(k): exits.block(part, k, shapes[k + 1]) for k, part in enumerate(branches)},
     }
+    if why_no_pixels(preprocessing, input_shape) is None:
+        models[PIXEL_FILE] = with_pixels(single, preprocessing, input_shape)
     contents = {name: block_bytes(model) for name, model in models.items()}
+    samples = read_samples()
     _remove_earlier(out)
     for name, content in contents.items():
         write_bytes(out / name, content)
+    write_samples(out, samples)
     write_json(
         out / MANIFEST,
         {
@@ -114,6 +136,7 @@ def export_network(
             "attach_shapes": [list(shape) for shape in shapes[1:]],
             "classes": list(classes),
             "preprocessing": dict(preprocessing),
+            "pixels": describe_pixels(preprocessing, input_shape, form),
             "threads": threads,
             "provider": provider,
             "provider_options": dict(provider_options or {}),
@@ -192,9 +215,11 @@ def _output_shape(part: Part, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _remove_earlier(out: Path) -> None:
-    """Take away the manifest first, then the stages, of an earlier export that may have had more of them."""
+    """Take away the manifest first, then what an earlier export may have had more of."""
     path = out / MANIFEST
     try:
+        path.unlink(missing_ok=True)
+        path = out / PIXEL_FILE
         path.unlink(missing_ok=True)
         for pattern in ("segment_*.onnx", "branch_*.onnx"):
             for path in (out / "staged").glob(pattern):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 # Of every block: the image, or the tensor at an attach point.
 INPUT = "input"
+# Of the single file that takes 8-bit pixels, instead of that.
+IMAGE = "image"
 # What else an exit takes, from the exit before it: a cascaded branch its logits, a stateful measure its state.
 PREVIOUS, STATE = "previous", "state"
 LOGITS, LABEL, CONFIDENCE = "logits", "label", "confidence"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,26 +13,37 @@ import onnxruntime as ort
 from aebnas.devices.target.session import RUNTIME_ERRORS, ProviderRefused, open_session
 from aebnas.errors import InputError, ProfileError, RunError
 from aebnas.exits.bars import Bar, leaves
+from aebnas.export.images import as_batch
 from aebnas.export.manifest import (
     BACKBONE,
+    PIXEL_FILE,
     SINGLE_FILE,
     branch_file,
     read_manifest,
     read_model,
     segment_file,
 )
-from aebnas.export.ports import CONFIDENCE, EXIT, INPUT, LABEL, LOGITS, NEXT_STATE, PREVIOUS, STATE
+from aebnas.export.ports import CONFIDENCE, EXIT, IMAGE, INPUT, LABEL, LOGITS, NEXT_STATE, PREVIOUS, STATE
 
 Mode = Literal["auto", "single", "staged"]
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """For every image the predicted class int64 (N,), the exit it left at int64 (N,), the confidence float32 (N,)."""
+    """For every image the predicted class int64 (N,), the exit it left at int64 (N,), the confidence float32 (N,).
+
+    ``classes`` are the names of all classes, in the order of the labels.
+    """
 
     labels: np.ndarray
     exits: np.ndarray
     confidence: np.ndarray
+    classes: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def names(self) -> list[str]:
+        """The name of every predicted class, as the data have it; its number where classes have no names."""
+        return [self.classes[label] if self.classes else str(label) for label in self.labels.tolist()]
 
 
 @dataclass(frozen=True)
@@ -116,8 +128,9 @@ class EarlyExitSession:
         """Predict ``images``.
 
         Args:
-            images: (N, C, H, W) or one image (C, H, W); uint8 is raw and preprocessed here, float32 is taken as
-                preprocessed.
+            images: float32 is taken as preprocessed: (N, C, H, W) or one image (C, H, W). uint8 is raw pixels, in these
+                forms or with channels last: (N, H, W, C), (H, W, C), or (H, W) for a network of one channel; where both
+                orders fit (C = H = W), channels come first.
             mode: ``single`` runs the exiting file image by image, ``staged`` runs the stages on batches, ``auto``
                 takes ``single`` for one image and ``staged`` for more.
 
@@ -127,16 +140,20 @@ class EarlyExitSession:
         """
         if mode not in ("auto", "single", "staged"):
             raise InputError(f"there is no mode {mode!r}: known are auto, single, staged")
-        inputs = self.prepare(images)
-        single = mode == "single" or (mode == "auto" and len(inputs) == 1)
-        size = 1 if single else self._batch_size
+        batch = as_batch(images, self._manifest.input_shape)
+        single = mode == "single" or (mode == "auto" and len(batch) == 1)
+        if single and batch.dtype == np.uint8 and self._takes_pixels:
+            return _joined([self._run_pixels(image) for image in batch], self.classes)
+        inputs, size = self.prepare(batch), 1 if single else self._batch_size
         parts = [inputs[start : start + size] for start in range(0, len(inputs), size)]
-        return _joined([self.run_single(part) if single else self._run_staged(part) for part in parts])
+        found = [self.run_single(part) if single else self._run_staged(part) for part in parts]
+        return _joined(found, self.classes)
 
     def run_single(self, prepared: np.ndarray) -> Prediction:
         """Predict one image, float32 (1, C, H, W) as ``prepare`` gives it, with the exiting file."""
         session = self._session(SINGLE_FILE)
-        return Prediction(*session.run([LABEL, EXIT, CONFIDENCE], {INPUT: prepared}))
+        labels, exits, confidence = session.run([LABEL, EXIT, CONFIDENCE], {INPUT: prepared})
+        return Prediction(labels, exits, confidence, self.classes)
 
     def all_exits(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return what every exit says of every image, whether or not it would have left before.
@@ -184,23 +201,24 @@ class EarlyExitSession:
         return logits
 
     def prepare(self, images: np.ndarray) -> np.ndarray:
-        """Return ``images`` as the model's input, float32 (N, C, H, W).
+        """Return ``images``, as :meth:`run` takes them, as the model's input, float32 (N, C, H, W).
 
         Raises:
             InputError: the dtype or the shape is wrong.
         """
-        shape = self._manifest.input_shape
-        images = np.asarray(images)
-        if images.shape == shape:
-            images = images[None]
-        if images.shape[1:] != shape or images.ndim != len(shape) + 1:
-            wanted = ", ".join(map(str, shape))
-            raise InputError(f"images have shape {images.shape}: give (N, {wanted}) or one image ({wanted})")
-        if images.dtype == np.uint8:
-            return self._manifest.preprocess(images)
-        if images.dtype != np.float32:
-            raise InputError(f"images are {images.dtype}: give uint8 (raw) or float32 (already preprocessed)")
-        return images
+        batch = as_batch(images, self._manifest.input_shape)
+        return self._manifest.preprocess(batch) if batch.dtype == np.uint8 else batch
+
+    @cached_property
+    def _takes_pixels(self) -> bool:
+        """Whether there is a file that prepares pixels itself; without it they are prepared here."""
+        return PIXEL_FILE in self._manifest.files and (self._folder / PIXEL_FILE).exists()
+
+    def _run_pixels(self, image: np.ndarray) -> Prediction:
+        """Predict one image, uint8 (C, H, W)."""
+        pixels = np.ascontiguousarray(image.transpose(1, 2, 0))[None]
+        labels, exits, confidence = self._session(PIXEL_FILE).run([LABEL, EXIT, CONFIDENCE], {IMAGE: pixels})
+        return Prediction(labels, exits, confidence, self.classes)
 
     def _run_staged(self, inputs: np.ndarray) -> Prediction:
         count = len(inputs)
@@ -216,7 +234,7 @@ class EarlyExitSession:
             waiting, features, said = waiting[~go], features[~go], said.rows(~go)
             if not len(waiting):
                 break
-        return Prediction(labels, exits, confidence)
+        return Prediction(labels, exits, confidence, self.classes)
 
     def _exit(self, number: int, features: np.ndarray, before: _Said | None) -> tuple[np.ndarray, _Said]:
         """Return the features at exit ``number`` (those it was given, of the final one) and what the exit says."""
@@ -252,9 +270,10 @@ class EarlyExitSession:
         return self._sessions[key]
 
 
-def _joined(parts: list[Prediction]) -> Prediction:
+def _joined(parts: list[Prediction], classes: tuple[str, ...]) -> Prediction:
     return Prediction(
         np.concatenate([np.empty(0, np.int64), *(part.labels for part in parts)]),
         np.concatenate([np.empty(0, np.int64), *(part.exits for part in parts)]),
         np.concatenate([np.empty(0, np.float32), *(part.confidence for part in parts)]),
+        classes,
     )

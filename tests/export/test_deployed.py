@@ -215,7 +215,7 @@ def test_single_and_staged_files_say_what_the_blocks_say(deploy, segments, image
         policy=Policy("max-probability", tuple(thresholds)),
         input_shape=SHAPE,
         classes="abc",
-        preprocessing={"scale": 1.0, "mean": [0.0], "std": [1.0]},
+        preprocessing={"scale": 1 / 255, "mean": [0.5], "std": [0.25]},
         costs={},
         extra={},
         backbone=nn.Sequential(*segments),
@@ -232,6 +232,10 @@ def test_single_and_staged_files_say_what_the_blocks_say(deploy, segments, image
         prediction = session.run(images, mode)
         np.testing.assert_array_equal(prediction.exits, exits)
         np.testing.assert_array_equal(prediction.labels, labels)
+    pixels = np.random.default_rng(3).integers(0, 256, (120, *SHAPE), dtype=np.uint8)
+    raw, prepared = (session.run(one, mode="single") for one in (pixels, session.prepare(pixels)))
+    np.testing.assert_array_equal(raw.exits, prepared.exits)
+    np.testing.assert_array_equal(raw.labels, prepared.labels)
     # What it is compared with stays as it was trained.
     with torch.no_grad():
         static = nn.Sequential(*segments)(torch.from_numpy(images)).argmax(1).numpy()
@@ -275,7 +279,7 @@ def test_converted_exits_hand_their_state_on_in_float(lively, images, tmp_path, 
         policy=Policy(confidence, tuple(found)),
         input_shape=SHAPE,
         classes="abc",
-        preprocessing={"scale": 1.0, "mean": [0.0], "std": [1.0]},
+        preprocessing={"scale": 1 / 255, "mean": [0.5], "std": [0.25]},
         costs={},
         extra={},
         backbone=nn.Sequential(*segments),
@@ -287,6 +291,10 @@ def test_converted_exits_hand_their_state_on_in_float(lively, images, tmp_path, 
         np.testing.assert_array_equal(prediction.exits, exits)
         np.testing.assert_array_equal(prediction.labels, labels[exits, np.arange(120)])
         np.testing.assert_allclose(prediction.confidence, sure[exits, np.arange(120)], atol=1e-5)
+    pixels = np.random.default_rng(3).integers(0, 256, (120, *SHAPE), dtype=np.uint8)
+    raw, prepared = (session.run(one, mode="single") for one in (pixels, session.prepare(pixels)))
+    np.testing.assert_array_equal(raw.exits, prepared.exits)
+    np.testing.assert_array_equal(raw.labels, prepared.labels)
     assert len(set(exits)) >= on  # at the first exit nobody is patient yet
 
 

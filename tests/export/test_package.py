@@ -22,7 +22,7 @@ def test_the_folder_holds_what_the_manifest_lists(exported):
     manifest = json.loads((folder / "manifest.json").read_text())
     files = {str(path.relative_to(folder)) for path in folder.rglob("*.onnx")}
     stages = {f"staged/segment_{k}.onnx" for k in range(3)} | {f"staged/branch_{k}.onnx" for k in range(2)}
-    assert files == set(manifest["files"]) == {"model.onnx", "backbone.onnx"} | stages
+    assert files == set(manifest["files"]) == {"model.onnx", "model_uint8.onnx", "backbone.onnx"} | stages
     assert all(digest((folder / name).read_bytes()) == value for name, value in manifest["files"].items())
     for name in files:
         onnx.checker.check_model(onnx.load(folder / name), full_check=True)

@@ -110,7 +110,10 @@ def clear(name: str, logits: list[torch.Tensor], thresholds: tuple) -> np.ndarra
 
 
 def check(network, logits, policy, folder):
-    """Single file, staged files and predict give what computing everything gives; returns the exits."""
+    """Single file, staged files and predict give what computing everything gives; returns the exits.
+
+    The file that takes pixels gives what the single file gives of the same pixels, prepared.
+    """
     keep = clear(policy.confidence, logits, policy.thresholds)
     assert keep.mean() > 0.98
     given, logits = images()[keep], [z[keep] for z in logits]
@@ -129,12 +132,16 @@ def check(network, logits, policy, folder):
         policy=policy,
         input_shape=SHAPE,
         classes="abcd",
-        preprocessing={"scale": 1.0, "mean": [0.0], "std": [1.0]},
+        preprocessing={"scale": 1 / 255, "mean": [0.5, 0.4], "std": [0.25, 0.3]},
         costs={},
         extra={},
         backbone=network.backbone.span(0, 4),
     )
     session = EarlyExitSession(folder)
+    pixels = np.random.default_rng(3).integers(0, 256, (COUNT, *SHAPE), dtype=np.uint8)
+    raw, prepared = (session.run(one, mode="single") for one in (pixels, session.prepare(pixels)))
+    for name in ("labels", "exits", "confidence"):
+        np.testing.assert_array_equal(getattr(raw, name), getattr(prepared, name), err_msg=f"{name} of pixels")
     eager = network.predict(given, policy)
     numbers = torch.tensor([*np.flatnonzero(mask), len(mask)])
     np.testing.assert_array_equal(eager.exits.numpy(), numbers.numpy()[left])
