@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -69,8 +70,6 @@ def test_it_changes_nothing(served, copied):
 
 def test_a_study_without_names_is_shown_with_them(copied):
     """As searches left it before they named their objectives."""
-    import sqlite3
-
     with sqlite3.connect(copied.folder.study_file) as database:
         assert database.execute("DELETE FROM study_system_attributes WHERE key = 'study:metric_names'").rowcount == 1
     shown = open_dashboard(copied.folder, copied.experiment, host="127.0.0.1", port=0, say=print)
@@ -84,7 +83,8 @@ def test_a_study_without_names_is_shown_with_them(copied):
 def test_a_study_in_a_database_is_shown_too(copied, tmp_path):
     """The same study under the URL of a storage, as searches with search.storage keep it."""
     elsewhere = tmp_path / "elsewhere.db"
-    copied.folder.study_file.rename(elsewhere)
+    with sqlite3.connect(copied.folder.study_file) as here, sqlite3.connect(elsewhere) as there:
+        here.backup(there)
     experiment = copied.experiment.override({"search.storage": f"sqlite:///{elsewhere}", "search.study": "aebnas"})
     assert Address.of(copied.folder, experiment).file == elsewhere
     shown = open_dashboard(copied.folder, experiment, host="127.0.0.1", port=0, say=print)

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 
 from aebnas.devices.results import Finding
@@ -53,7 +54,7 @@ def print_health(health: Health, console: Console) -> None:
         table.add_column(overflow="fold")
         console.print(section.name, style="bold", highlight=False)
         if plain:
-            console.print(f"  {', '.join(_brief(one) for one in plain)}", highlight=False, markup=False)
+            console.print(Padding(escape(", ".join(map(_brief, plain))), (0, 0, 0, 2)), highlight=False)
         for one in section.findings:
             if one not in plain:
                 table.add_row(*_row(one))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -91,7 +92,7 @@ def _about(kind: type[Settings], name: str, field: FieldInfo, key: str) -> str:
 
 
 def _choices(key: str, annotation: Any) -> list[str]:
-    named = {
+    named: dict[str, Callable[[], list[str]]] = {
         "space": space_names,
         "device": list_profiles,
         "regime.name": lambda: list(REGIMES),
@@ -107,7 +108,7 @@ def _documented(kind: type[Settings]) -> dict[str, str]:
     """Return what the sections Attributes and Args of a docstring say of each key."""
     found: dict[str, str] = {}
     name = ""
-    for line in textwrap.dedent("    " + (kind.__doc__ or "")).splitlines():
+    for line in inspect.cleandoc(kind.__doc__ or "").splitlines():
         entry = re.match(r" {4}(\w+): (.*)", line)
         if entry:
             name = entry[1]
