@@ -146,11 +146,18 @@ def evaluate(
             autocompletion=profiles,
         ),
     ] = None,
+    per_class: Annotated[
+        bool, typer.Option("--per-class", help="Tell recall, exit shares and mean latency of every class, too.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure an exported network on its test split, interleaved with its static backbone.
 
+    Balanced is the accuracy in which every class counts the same: the mean of the classes' own.
+
     Example: [bold]aebnas evaluate digits-onnx --json[/bold]
+
+    Example: [bold]aebnas evaluate digits-onnx --per-class[/bold]
 
     Next: [bold]aebnas device measure digits-onnx[/bold] says where its time goes.
     """
@@ -159,6 +166,7 @@ def evaluate(
     from aebnas.export.evaluate import evaluate_export
     from aebnas.export.manifest import read_manifest
     from aebnas.export.source import test_images
+    from aebnas.report.classes import evaluated_classes
     from aebnas.report.evaluation import evaluation_table
 
     if device is not None and provider is not None:
@@ -168,9 +176,11 @@ def evaluate(
     with target as there:
         result = evaluate_export(export_dir, images, labels, limit=limit, provider=provider, device=there)
     if as_json:
-        sys.stdout.write(json.dumps(result.to_json()) + "\n")
+        sys.stdout.write(json.dumps(result.to_json(per_class=per_class)) + "\n")
     else:
         out.print(evaluation_table(result))
+        if per_class:
+            out.print(evaluated_classes(result))
 
 
 app.command()(worker)

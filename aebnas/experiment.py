@@ -18,6 +18,7 @@ from aebnas.data.load import DATASETS
 from aebnas.data.settings import DataSettings
 from aebnas.data.splits import DataBundle
 from aebnas.errors import ExperimentError
+from aebnas.exits.accuracy import AccuracyKind
 from aebnas.exits.confidence import CONFIDENCES
 from aebnas.experiment_compare import CompareSettings
 from aebnas.experiment_search import AttachSettings, SearchSettings
@@ -78,6 +79,11 @@ class Experiment(Settings):
     )
     cascade: Cascade = Field(
         default="none", description="what a branch hears of the exit before it: none, inputs, ensemble or both"
+    )
+    accuracy: AccuracyKind = Field(
+        default="plain",
+        description="what is tuned, chosen and told by: plain, the share of right samples, or balanced, the mean over "
+        "classes of the share of right samples of the class",
     )
     search: SearchSettings = SearchSettings()
     compare: CompareSettings = CompareSettings()

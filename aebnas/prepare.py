@@ -15,6 +15,7 @@ from aebnas.backbones.cut import SegmentedBackbone, cut_backbone
 from aebnas.data.load import load_data
 from aebnas.data.splits import DataBundle
 from aebnas.errors import RunError, TrainingError
+from aebnas.exits.by_class import left_out
 from aebnas.experiment import CUSTOM, Experiment
 from aebnas.files import canonical_json, digest
 from aebnas.progress import Progress
@@ -91,6 +92,15 @@ def data_of(experiment: Experiment, progress: Progress | None = None) -> DataBun
     return load_data(experiment.data, seed=experiment.seed, wanted=wanted, progress=progress)
 
 
+def say_left_out(experiment: Experiment, data: DataBundle, progress: Progress) -> None:
+    """Say which classes balanced accuracy leaves out of a split, where that is what ``experiment`` goes by."""
+    if experiment.accuracy == "balanced":
+        splits = {"validation": data.validation.labels.numpy(), "test": data.test.labels.numpy()}
+        note = left_out(splits, data.classes)
+        if note is not None:
+            progress.say(f"note: {note}")
+
+
 def _model(experiment: Experiment, data: DataBundle) -> nn.Module:
     if experiment.model is not None:
         # A search freezes and moves its backbone; the user's own object stays as it is.
@@ -122,8 +132,9 @@ def _give_weights(
     settings = canonical_json(
         [
             experiment.backbone.model_dump(mode="json", exclude={"checkpoint"}),
-            None if training is None else training.model_dump(mode="json"),
+            None if training is None else training.about(),
             experiment.seed,
+            *([] if experiment.accuracy == "plain" else [experiment.accuracy]),
         ]
     )
     start = "" if needs_training else state_fingerprint(model)
@@ -153,9 +164,11 @@ def _give_weights(
                     progress=progress,
                     mixed=experiment.mixed_precision,
                     told=tell,
+                    accuracy=experiment.accuracy,
                 )
         except TrainingError as error:
             raise TrainingError(f"backbone_training failed: {error}") from error
-        progress.say(f"backbone trained: {100 * result.best[0]:.2f} % on validation")
+        kind = "" if experiment.accuracy == "plain" else "balanced accuracy "
+        progress.say(f"backbone trained: {100 * result.best[0]:.2f} % {kind}on validation")
     store.put("backbone", {"key": key, "state": state_of(model), "initial": initial})
     return initial

@@ -143,6 +143,8 @@ def export_row(
             "seed": prepared.experiment.seed,
             # And to bring other images to the form that the backbone wants, which is not at hand there.
             "wanted": None if data.wanted is None else asdict(data.wanted),
+            # Which accuracy thresholds were tuned by, and the figures of the front are.
+            "accuracy": prepared.experiment.accuracy,
         },
         backbone=prepared.backbone.span(0, len(prepared.backbone.segments)),
         precision=precision,

@@ -143,8 +143,9 @@ class Run:
         enough = [row for row in limited if row["accuracy_val"] >= min_accuracy]
         if not enough:
             best = max(limited, key=lambda row: row["accuracy_val"])
+            kind = "" if self.experiment.accuracy == "plain" else "balanced "
             raise RunError(
-                f"no point has a validation accuracy of {min_accuracy:g}: the best is {best['id']} with "
+                f"no point has a {kind}validation accuracy of {min_accuracy:g}: the best is {best['id']} with "
                 f"{best['accuracy_val']:.4f}"
             )
         return min([row for row in enough if row["finalist"]] or enough, key=_cost)

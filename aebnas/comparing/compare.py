@@ -20,6 +20,7 @@ from aebnas.comparing.variants import Variant, parse_variants
 from aebnas.comparing.workshop import Plan
 from aebnas.errors import RunFailed
 from aebnas.experiment import Experiment
+from aebnas.prepare import say_left_out
 from aebnas.progress import Progress
 
 # What says where or how fast to compute, and what each variant or seed brings itself.
@@ -68,6 +69,7 @@ def compare(
     variants = parse_variants(experiment.compare.variants, experiment)
     folder = ComparisonFolder(run_dir if run_dir is not None else Path("runs") / f"{experiment.name}-compare")
     data = load_splits(experiment)
+    say_left_out(experiment, data, shown)
     backbone = fresh_backbone(experiment, data, experiment.seed)
     specs = choose_branches(experiment, backbone)
     for variant in variants:
@@ -149,6 +151,11 @@ def _known(found: dict[int, Any]) -> dict[int, Any]:
 def _about(experiment: Experiment, specs: Sequence[BranchSpec], data: str) -> dict[str, Any]:
     """Return all that results depend on beside variant and seed."""
     values: dict[str, Any] = experiment.model_dump(mode="json")
+    values["regime"]["training"] = experiment.regime.training.about()
+    if experiment.backbone_training is not None:
+        values["backbone_training"] = experiment.backbone_training.about()
+    if experiment.accuracy == "plain":  # as in comparisons of before there was another
+        del values["accuracy"]
     for key in _FREE:
         values.pop(key)
     for block, keys in _FREE_BLOCKS:

@@ -91,6 +91,7 @@ def _train_branches(
             cascade=experiment.cascade,
             confidence=experiment.confidence,
             mixed=experiment.mixed_precision,
+            accuracy=experiment.accuracy,
         )
         trained.append(branch)
     network = EarlyExitNetwork(backbone, lesson.specs, experiment.cascade)
@@ -118,6 +119,7 @@ def _train_whole(
         cascade=experiment.cascade,
         confidence=experiment.confidence,
         mixed=experiment.mixed_precision,
+        accuracy=experiment.accuracy,
     )
     lengths = [len(result.accuracies) for result in results]
     in_turn = share_epochs(REGIMES[settings.name].phases(len(lesson.specs), settings))

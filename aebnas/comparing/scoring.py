@@ -10,6 +10,7 @@ from torch import Tensor
 
 from aebnas.comparing.pricing import Prices
 from aebnas.comparing.results import Point
+from aebnas.exits.accuracy import accuracy_of
 from aebnas.exits.answers import Answers
 from aebnas.exits.confidence import build_confidence
 from aebnas.exits.costs import Mask
@@ -37,7 +38,10 @@ def score(validation: Said, test: Said, experiment: Experiment, prices: Prices) 
     cost on.
     """
     measure, prefixes = build_confidence(experiment.confidence), experiment.cascade != "none"
-    known = [answers_of(measure, said.logits, said.truth, prefixes=prefixes) for said in (validation, test)]
+    known = [
+        answers_of(measure, said.logits, said.truth, prefixes=prefixes, accuracy=experiment.accuracy)
+        for said in (validation, test)
+    ]
     curve = tune_answers(
         known[0], prices.cost_of, rule=experiment.thresholds, grid=experiment.compare.grid, reduction=prices.reduction
     )
@@ -50,7 +54,8 @@ def score(validation: Said, test: Said, experiment: Experiment, prices: Prices) 
 def exit_accuracies(said: Said, experiment: Experiment) -> tuple[float, ...]:
     """Return the accuracy of what every exit says, all of them on."""
     labels, _ = decide(build_confidence(experiment.confidence), said.logits)
-    return tuple((labels == said.truth).double().mean(dim=1).tolist())
+    truth = said.truth.numpy()
+    return tuple(accuracy_of(one == truth, truth, experiment.accuracy) for one in labels.numpy())
 
 
 def diagnose(said: Said, experiment: Experiment) -> Mapping[str, float | None]:

@@ -41,7 +41,7 @@ class Variant:
         """A hash of what training depends on: variants that differ in thresholds alone train once."""
         # No variant trains for them, so they are taken as they come.
         regime = self.experiment.regime.model_copy(update={"final_epochs": RegimeSettings().final_epochs})
-        settings = regime.model_dump(mode="json")
+        settings = {**regime.model_dump(mode="json"), "training": regime.training.about()}
         gates = self.experiment.confidence if "confidence" in REGIMES[self.experiment.regime.name].uses else None
         return digest(canonical_json([settings, self.experiment.cascade, gates]))
 

@@ -23,6 +23,7 @@ from aebnas.comparing.saying import Saying
 from aebnas.comparing.scoring import Said, diagnose, exit_accuracies, score
 from aebnas.comparing.variants import Variant
 from aebnas.data.splits import DataBundle
+from aebnas.exits.accuracy import AccuracyKind, accuracy_of
 from aebnas.experiment import Experiment
 from aebnas.files import digest
 from aebnas.progress import Progress, Stage
@@ -96,7 +97,8 @@ class Workshop:
                 backbone.span(0, job.exit + 1), build_branch(spec, point.shape, backbone.num_classes)
             )
         trained = self._fit(network, network, job, stage)
-        accuracies = [_accuracy(said) for said in self._said(lambda images: [network(images)])]
+        said = self._said(lambda images: [network(images)])
+        accuracies = [_accuracy(one, self._plan.base.accuracy) for one in said]
         seconds = time.perf_counter() - start
         self._folder.write_static(StaticResult(job.exit, job.seed, trained, seconds, *accuracies))
 
@@ -184,6 +186,7 @@ class Workshop:
             seed=job.seed,
             stage=Scaled(stage, job.work / (job.epochs * len(data.train))),
             mixed=self._plan.base.mixed_precision,
+            accuracy=self._plan.base.accuracy,
         )
         return len(result.accuracies)
 
@@ -192,5 +195,6 @@ class Workshop:
         return [Said(logits_of(forward, split, self._device), split.labels) for split in splits]
 
 
-def _accuracy(said: Said) -> float:
-    return float((said.logits[-1].argmax(1) == said.truth).double().mean())
+def _accuracy(said: Said, kind: AccuracyKind) -> float:
+    truth = said.truth.numpy()
+    return accuracy_of(said.logits[-1].argmax(1).numpy() == truth, truth, kind)

@@ -18,6 +18,10 @@ from aebnas.exits.diagnostics import fit_exponents
 from aebnas.exits.policy import thresholds_to_json
 from aebnas.exits.tuning import Rule, evaluate_answers, solve_answers, tune_answers
 
+BALANCED = (
+    "mean over classes of the share of the class's samples that are right, classes without samples left out; exit "
+    "shares, costs and all that ranks or calibrates are of the samples as they come"
+)
 DEFINITIONS = {
     "right to leave": "the exit is right, or every later exit is wrong",
     "eefp": "AUROC of the confidence for being right to leave (arXiv 2508.21495); 0.5 is chance, 1 perfect",
@@ -86,6 +90,7 @@ class Diagnosis:
             "source": subject.source,
             "id": subject.id,
             "confidence": subject.policy.confidence,
+            "accuracy": subject.accuracy,
             "backbone_macs": subject.backbone_macs,
             "exits": [
                 {
@@ -106,7 +111,7 @@ class Diagnosis:
                 for budget, tuned in self.budgets.items()
             ],
             "findings": list(self.findings),
-            "definitions": DEFINITIONS,
+            "definitions": DEFINITIONS if subject.accuracy == "plain" else {"accuracy": BALANCED, **DEFINITIONS},
         }
 
 
@@ -114,10 +119,10 @@ def diagnose(subject: Subject) -> Diagnosis:
     """Return the diagnosis of ``subject``; thresholds and exponents are fitted on validation alone."""
     outcomes = {name: subject.outcomes(name) for name in SPLITS}
     exponents = fit_exponents(outcomes["validation"])
-    splits = {name: diagnose_split(found, subject.macs, exponents) for name, found in outcomes.items()}
+    splits = {name: diagnose_split(found, subject.macs, exponents, subject.classes) for name, found in outcomes.items()}
     measure = build_confidence(subject.policy.confidence)
     answers = {
-        name: answers_of(measure, said.logits, said.truth, prefixes=subject.prefixes)
+        name: answers_of(measure, said.logits, said.truth, prefixes=subject.prefixes, accuracy=subject.accuracy)
         for name, said in subject.splits.items()
     }
     return Diagnosis(

@@ -68,6 +68,8 @@ def subject_of_export(folder: Path, *, data_dir: Path | None = None) -> Subject:
         backbone_macs=float(block_macs(read_model(folder, BACKBONE, manifest), BACKBONE)),
         grid=_GRID,
         splits={name: _said(session, manifest, getattr(data, name)) for name in SPLITS},
+        classes=manifest.classes,
+        accuracy="balanced" if extra.get("accuracy") == "balanced" else "plain",
     )
 
 

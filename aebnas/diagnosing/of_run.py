@@ -72,6 +72,8 @@ def subject_of_run(run: Run, id: str | None = None, *, progress: Progress | None
             )
             for name in SPLITS
         },
+        classes=prepared.data.classes,
+        accuracy=run.experiment.accuracy,
     )
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aebnas.errors import InputError
+from aebnas.exits.accuracy import AccuracyKind
 from aebnas.exits.confidence import build_confidence
 from aebnas.exits.costs import Mask
 from aebnas.exits.decision import decide, label_probabilities
@@ -55,6 +56,8 @@ class Subject:
         backbone_macs: Of the static backbone.
         grid: Thresholds per branch that are compared when a policy is tuned.
         splits: What the exits say of validation and test.
+        classes: Their names, in the order of the labels; None: they have none.
+        accuracy: Which one is told, and policies are tuned by.
     """
 
     kind: Literal["run", "export"]
@@ -67,6 +70,8 @@ class Subject:
     backbone_macs: float
     grid: int
     splits: Mapping[SplitName, Said]
+    classes: tuple[str, ...] | None = None
+    accuracy: AccuracyKind = "plain"
 
     @property
     def mask(self) -> Mask:
@@ -101,7 +106,7 @@ class Subject:
         thresholds = tuple(self.policy.thresholds[exit_] for exit_ in self.exits[:-1])
         exits = Policy(confidence, thresholds).leave_at(confidences[:-1], labels[:-1])
         own = label_probabilities([said.logits[exit_] for exit_ in self.exits], torch.from_numpy(labels))
-        return Outcomes(labels, confidences, own.numpy(), said.truth.numpy(), exits)
+        return Outcomes(labels, confidences, own.numpy(), said.truth.numpy(), exits, self.accuracy)
 
 
 def require_exits(thresholds: Thresholds, what: str, fix: str) -> None:

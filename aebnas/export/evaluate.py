@@ -12,6 +12,8 @@ import numpy as np
 
 from aebnas.devices.device import Device
 from aebnas.errors import InputError
+from aebnas.exits.accuracy import accuracy_of
+from aebnas.exits.by_class import ClassFigures, by_class
 from aebnas.export.implied import implied_profile
 from aebnas.export.manifest import BACKBONE, SINGLE_FILE, read_manifest, read_model
 from aebnas.export.session import EarlyExitSession
@@ -34,7 +36,8 @@ class Latency:
 class EvaluationResult:
     """What ``aebnas evaluate`` reports; accuracies and shares are fractions, ``speedup`` is the ratio of the means.
 
-    ``predicted_ms`` is what the search predicted for the mean latency, None where it did not.
+    ``predicted_ms`` is what the search predicted for the mean latency, None where it did not. Balanced accuracies are
+    means over the classes that have samples here; ``classes`` are the figures of every class.
     """
 
     samples: int
@@ -45,10 +48,15 @@ class EvaluationResult:
     backbone_latency_ms: Latency
     speedup: float
     predicted_ms: float | None = None
+    balanced_accuracy: float | None = None
+    backbone_balanced_accuracy: float | None = None
+    classes: tuple[ClassFigures, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the result as plain values."""
-        return {**asdict(self), "exit_shares": list(self.exit_shares)}
+    def to_json(self, *, per_class: bool = False) -> dict[str, Any]:
+        """Return the result as plain values; those of every class, ``per_class``, only where they are asked for."""
+        values = {**asdict(self), "exit_shares": list(self.exit_shares)}
+        del values["classes"]
+        return values | ({"per_class": [one.to_json() for one in self.classes]} if per_class else {})
 
 
 def evaluate_export(
@@ -89,6 +97,11 @@ def evaluate_export(
         raise InputError(f"labels are {labels.dtype} {labels.shape}: give one integer for each of {len(images)} images")
     if not len(images):
         raise InputError("there are no images to evaluate: give at least one")
+    if not 0 <= labels.min() <= labels.max() < len(manifest.classes):
+        raise InputError(
+            f"labels lie between {labels.min()} and {labels.max()}, but the network tells classes 0 to "
+            f"{len(manifest.classes) - 1}: give its own class numbers"
+        )
     if limit is not None and limit < 1:
         raise InputError(f"limit must be at least 1, not {limit}")
     order = np.random.default_rng(0).permutation(len(images))[:limit]
@@ -98,15 +111,27 @@ def evaluate_export(
         parts = [_run(runs, models, piece, repeats) for piece in _pieces(session, images)]
     times_ms, predicted, exits, static = (np.concatenate(each, axis=-1) for each in zip(*parts, strict=True))
     means_ms, costs = times_ms.mean(axis=1), manifest.values.get("costs")
+    right, static_right = predicted == labels, static == labels
     return EvaluationResult(
         samples=len(order),
-        accuracy=float((predicted == labels).mean()),
+        accuracy=float(right.mean()),
         exit_shares=tuple(float((exits == number).mean()) for number in range(session.num_exits)),
         latency_ms=_latency(times_ms[0]),
-        backbone_accuracy=float((static == labels).mean()),
+        backbone_accuracy=float(static_right.mean()),
         backbone_latency_ms=_latency(times_ms[1]),
         speedup=float(means_ms[1] / means_ms[0]),
         predicted_ms=costs.get("latency_ms_mean") if isinstance(costs, dict) else None,
+        balanced_accuracy=accuracy_of(right, labels, "balanced"),
+        backbone_balanced_accuracy=accuracy_of(static_right, labels, "balanced"),
+        classes=by_class(
+            manifest.classes,
+            labels,
+            right,
+            exits,
+            session.num_exits,
+            latency_ms=times_ms[0],
+            backbone_right=static_right,
+        ),
     )
 
 

@@ -70,6 +70,8 @@ def wanted_by(manifest: Manifest) -> ModelInput | None:
 
 def _class_numbers(name: str, classes: Sequence[str], known: Sequence[str]) -> npt.NDArray[np.int64]:
     """Return the network's number of each of the ``classes`` of the data set ``name``."""
+    if tuple(classes) == tuple(known):
+        return np.arange(len(classes))  # also where several have one name
     if name == "npz":
         if len(classes) > len(known):
             raise DataError(f"--data has {len(classes)} classes, the network knows {len(known)}: choose other data")

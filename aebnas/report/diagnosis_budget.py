@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from aebnas.diagnosing.diagnosis import Diagnosis
 from aebnas.diagnosing.subject import SPLITS, SplitName
+from aebnas.exits.accuracy import accuracy_name
 from aebnas.report.style import BLUE, GREEN, GREY, ORANGE, SKY, SMALL, TEXT, TITLE, VERMILION, new_figure, tidy
 
 
@@ -17,7 +18,7 @@ def budget_figure(diagnosis: Diagnosis) -> Figure:
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     for axes, name in zip(panels, SPLITS, strict=True):
         _panel(axes, diagnosis, name)
-    panels[0].set_ylabel("accuracy, %", fontsize=TEXT)
+    panels[0].set_ylabel(f"{accuracy_name(diagnosis.subject.accuracy)}, %", fontsize=TEXT)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=SMALL, frameon=False)
     return figure

@@ -10,7 +10,9 @@ from rich.text import Text
 
 from aebnas.diagnosing.diagnosis import Diagnosis, Tuned
 from aebnas.diagnosing.subject import SPLITS
+from aebnas.exits.accuracy import accuracy_name
 from aebnas.exits.diagnostics import ExitDiagnostics, Scores
+from aebnas.report.classes import diagnosed_classes
 from aebnas.report.describe import MISSING, number, percent, percent_share, shorten
 
 # Exits beside each other in 80 characters.
@@ -25,23 +27,24 @@ def diagnosis_tables(diagnosis: Diagnosis) -> Iterator[Table]:
     for start in range(0, len(names), _EXITS_SHOWN):
         yield exits_table(diagnosis, range(start, min(start + _EXITS_SHOWN, len(names))))
     yield budgets_table(diagnosis)
+    yield diagnosed_classes(diagnosis)
 
 
 def network_table(diagnosis: Diagnosis) -> Table:
     """Return what the network does as a whole."""
-    backbone = diagnosis.subject.backbone_macs
+    backbone, name = diagnosis.subject.backbone_macs, accuracy_name(diagnosis.subject.accuracy)
     table = _table("The network", ["", "validation", "test"])
     splits = [diagnosis.splits[name] for name in SPLITS]
     for label, values in (
         ("samples", [f"{split.network.samples:,}" for split in splits]),
-        ("accuracy, %", [percent(split.network.accuracy) for split in splits]),
-        ("accuracy of the last exit alone, %", [percent(split.network.accuracy_last) for split in splits]),
+        (f"{name}, %", [percent(split.network.accuracy) for split in splits]),
+        (f"{name} of the last exit alone, %", [percent(split.network.accuracy_last) for split in splits]),
         ("mean MACs, % of the backbone's", [percent(split.macs_mean / backbone) for split in splits]),
         ("EEFP, mean over early exits", [_three(split.network.eefp) for split in splits]),
         ("EEFP on survivors", [_three(split.network.eefp_survivors) for split in splits]),
         ("went on in vain (futile), % of samples", [percent(split.network.futile) for split in splits]),
         ("left too early (premature), % of samples", [percent(split.network.premature) for split in splits]),
-        ("oracle: accuracy, %", [percent(split.gap.accuracy) for split in splits]),
+        (f"oracle: {name}, %", [percent(split.gap.accuracy) for split in splits]),
         ("oracle: mean MACs, % of the backbone's", [percent(split.gap.cost / backbone) for split in splits]),
         ("short of the oracle at these MACs, points", [percent(split.gap.accuracy_missed) for split in splits]),
         (
@@ -83,7 +86,7 @@ def budgets_table(diagnosis: Diagnosis) -> Table:
     """Return the most accurate policy within shares of the backbone's MACs, as validation finds it."""
     backbone = diagnosis.subject.backbone_macs
     columns = ["within, % of MACs", "val %", "test %", "val MACs %", "test MACs %", "shares on val, %"]
-    table = _table("Accuracy within a budget of MACs", columns)
+    table = _table(f"{accuracy_name(diagnosis.subject.accuracy).capitalize()} within a budget of MACs", columns)
     for budget, tuned in diagnosis.budgets.items():
         table.add_row(f"{100 * budget:.0f}", *_policy(tuned, backbone))
     table.add_section()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 
 from aebnas.export.evaluate import EvaluationResult
+from aebnas.report.describe import percent
 
 
 def evaluation_table(result: EvaluationResult) -> Table:
@@ -12,18 +13,24 @@ def evaluation_table(result: EvaluationResult) -> Table:
     shares = " / ".join(f"{100 * share:.1f}" for share in result.exit_shares)
     table = Table(
         title=f"{result.speedup:.2f} times as fast as the static backbone (mean latency, interleaved in one run)",
-        caption=f"{result.samples} samples, batch 1; exit shares {shares} %{_predicted(result)}",
+        caption=f"{result.samples} samples, batch 1; exit shares {shares} %{_predicted(result)}{_absent(result)}",
     )
-    for column in ("", "accuracy", "mean ms", "p50 ms", "p95 ms"):
+    for column in ("", "accuracy", "balanced", "mean ms", "p50 ms", "p95 ms"):
         table.add_column(column, justify="right" if column else "left")
-    for name, accuracy, latency in (
-        ("early-exit network", result.accuracy, result.latency_ms),
-        ("static backbone", result.backbone_accuracy, result.backbone_latency_ms),
+    for name, accuracy, balanced, latency in (
+        ("early-exit network", result.accuracy, result.balanced_accuracy, result.latency_ms),
+        ("static backbone", result.backbone_accuracy, result.backbone_balanced_accuracy, result.backbone_latency_ms),
     ):
-        table.add_row(
-            name, f"{100 * accuracy:.2f} %", f"{latency.mean:.4f}", f"{latency.p50:.4f}", f"{latency.p95:.4f}"
-        )
+        times = (f"{value:.4f}" for value in (latency.mean, latency.p50, latency.p95))
+        table.add_row(name, *(f"{percent(value)} %" for value in (accuracy, balanced)), *times)
     return table
+
+
+def _absent(result: EvaluationResult) -> str:
+    absent = sum(not one.samples for one in result.classes)
+    if not absent:
+        return ""
+    return f"; balanced accuracy leaves out {absent} of {len(result.classes)} classes, without a sample here"
 
 
 def _predicted(result: EvaluationResult) -> str:

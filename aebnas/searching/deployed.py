@@ -52,7 +52,11 @@ class DeployedLogits:
         return self._frozen(precision).logits
 
     def network(self, spec: NetworkSpec, weights: Mapping[str, Any]) -> list[Tensor]:
-        """Return the logits ``(N, classes)`` of every exit of ``spec``, in its precision.
+        """Return what :meth:`exits` yields."""
+        return list(self.exits(spec, weights))
+
+    def exits(self, spec: NetworkSpec, weights: Mapping[str, Any]) -> Iterator[Tensor]:
+        """Yield the logits ``(N, classes)`` of every exit of ``spec``, in its precision.
 
         Args:
             weights: Where its weights are in the run's stores.
@@ -61,10 +65,12 @@ class DeployedLogits:
             BackboneError: a part cannot be converted.
         """
         if "network" in weights:
-            return self._own_backbone(spec, weights)
+            yield from self._own_backbone(spec, weights)
+            return
         frozen = self._frozen(spec.precision)
-        branches = zip(spec.branches, weights["branches"], strict=True)
-        return [*(self._branch(frozen, branch, key) for branch, key in branches), frozen.logits]
+        for branch, key in zip(spec.branches, weights["branches"], strict=True):
+            yield self._branch(frozen, branch, key)
+        yield frozen.logits
 
     def _frozen(self, precision: str) -> DeployedFeatures:
         if precision not in self._backbones:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ from aebnas.searching.rungs import Ledger
 from aebnas.searching.trainer import Teach, Trained, Trainer
 from aebnas.spaces.network_genes import REGIME
 from aebnas.store import DamagedFile
+from aebnas.training.inference import Score
 
 logger = logging.getLogger(__name__)
 # What a candidate may fail of; anything else is a fault of the program or the machine and stops the search.
@@ -168,14 +169,12 @@ class Evaluator:
         # Costs come first: a branch that does not fit is refused before any training.
         costs = self._costs(spec)
         watch = None if ledger is None else ledger.watch(spec, self._ends(spec))
-        trained, logits = self._trained(spec, lambda: self._trainer.train(spec, budget, stage, watch))
-        measure, prefixes = build_confidence(spec.confidence), spec.cascade != NO_CASCADE
-        answers = answers_of(measure, logits, self.truth, prefixes=prefixes)
+        trained, answers, alone = self._trained(spec, lambda: self._trainer.train(spec, budget, stage, watch))
         curve = self._tune(answers, costs, self._trainer.settings(spec).thresholds)
         # A branch that hears another one is no static network of its own.
         truncated = tuple(
-            StaticPoint(self._accuracy(said), self._named(costs.truncated(exit_)))
-            for exit_, said in enumerate(logits[: len(costs.cuts)])
+            StaticPoint(accuracy, self._named(costs.truncated(exit_)))
+            for exit_, accuracy in enumerate(alone[: len(costs.cuts)])
         )
         return Evaluation(
             spec,
@@ -191,16 +190,37 @@ class Evaluator:
 
     def _trained(
         self, spec: NetworkSpec, train: Callable[[], Trained], tries: int = MOST_DAMAGED
-    ) -> tuple[Trained, list[Tensor]]:
-        """Return a trained network and its logits; records that are damaged are made again."""
+    ) -> tuple[Trained, Answers, list[float]]:
+        """Return a trained network, what it answers, and how accurate every exit is alone.
+
+        Records that are damaged are made again.
+        """
         try:
             trained = train()
-            return trained, self.logits(spec, trained.weights)
+            return trained, *self._answers(spec, trained.weights)
         except DamagedFile as damage:
             if not tries:
                 raise
             logger.warning("%s; it is made again", damage)
         return self._trained(spec, train, tries - 1)
+
+    def _answers(self, spec: NetworkSpec, weights: Mapping[str, Any]) -> tuple[Answers, list[float]]:
+        alone: list[float] = []
+
+        def judged() -> Iterator[Tensor]:
+            # One exit after the other: of many classes, the logits of all would be gigabytes.
+            for logits in self._each_logits(spec, weights):
+                alone.append(self._accuracy(logits))
+                yield logits
+
+        answers = answers_of(
+            build_confidence(spec.confidence),
+            judged(),
+            self.truth,
+            prefixes=spec.cascade != NO_CASCADE,
+            accuracy=self.experiment.accuracy,
+        )
+        return answers, alone
 
     def _costs(self, spec: NetworkSpec) -> NetworkCosts:
         model = self.costs[Kind(spec.precision, spec.confidence)]
@@ -235,8 +255,11 @@ class Evaluator:
 
     def logits(self, spec: NetworkSpec, weights: Mapping[str, Any]) -> list[Tensor]:
         """Return what every exit of a trained network, as it is deployed, says of the validation split: (N, C) each."""
+        return list(self._each_logits(spec, weights))
+
+    def _each_logits(self, spec: NetworkSpec, weights: Mapping[str, Any]) -> Iterator[Tensor]:
         # Thresholds and accuracies alike are those of the network as it is deployed.
-        return self._trainer.logits(weights) if spec.precision == FP32 else self._deployed.network(spec, weights)
+        return self._trainer.logits(weights) if spec.precision == FP32 else self._deployed.exits(spec, weights)
 
     def _key(self, spec: NetworkSpec, budget: Budget) -> str:
         """Return the key of an evaluation; limits, which may change while a run goes on, decide what is solved over."""
@@ -247,7 +270,9 @@ class Evaluator:
         return StaticPoint(self._accuracy(logits), self._named(model.backbone))
 
     def _accuracy(self, logits: Tensor) -> float:
-        return float((logits.argmax(1) == self.truth).float().mean())
+        score = Score(self.experiment.accuracy)
+        score.add([logits], self.truth)
+        return score.accuracies()[0]
 
     def _named(self, costs: Any) -> dict[str, float]:
         return dict(zip(self.names, map(float, costs), strict=True))

@@ -71,10 +71,12 @@ class Plan:
         plain = own.model_dump(mode="json", exclude={"training", "final_epochs", "train_samples"})
         values = {key: value for key, value in _flat(plain) if matters(own, key)}
         values |= {"target": regime.target(own), "start": regime.starts(own)}
-        values |= {"training": self.training.model_dump(mode="json")}
+        values |= {"training": self.training.about()}
         values |= {"samples": self.samples, "budget": self.budget}
         if "confidence" in regime.uses:
             values["confidence"] = self.spec.confidence
+        if self.own.accuracy != "plain":
+            values["accuracy"] = self.own.accuracy
         return canonical_json([values, self.own.seed, self.fingerprint])
 
     @cached_property

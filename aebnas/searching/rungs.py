@@ -37,6 +37,9 @@ class Rule:
     attach points, or hear each other, and the full budget of finalists are never stopped. Extrapolating learning curves
     (Domhan et al. 2015) has the same end; this needs no model of them, and minds several costs.
 
+    Where the accuracy is balanced, the root is that of :func:`~aebnas.exits.accuracy.largest_deviation` instead: of the
+    few samples of a rare class, every one counts for more.
+
     The slack is there because a dominated branch may still serve in a network beside others, the more so the nearer it
     is to what dominates it, and because an accuracy on few validation samples is not known better.
 
@@ -58,10 +61,20 @@ class Ledger:
         names: The costs that count; a search's :func:`~aebnas.searching.choice.wanted_costs`.
         backbone: The static backbone, which is finished.
         samples: In the validation split.
+        deviation: Accuracy -> the standard deviation that it has, where it is not a plain one on so many samples.
     """
 
-    def __init__(self, names: Sequence[str], backbone: StaticPoint, samples: int, rule: Rule = Rule()) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        backbone: StaticPoint,
+        samples: int,
+        rule: Rule = Rule(),
+        *,
+        deviation: Callable[[float], float] | None = None,
+    ) -> None:
         self._names, self._samples, self._rule = tuple(names), samples, rule
+        self._deviation = deviation or self._plain_deviation
         self._costs, self._accuracies = [self._row(backbone.costs)], [backbone.accuracy]
         # Best accuracy so far after each epoch, of every finished branch, by its training settings and its own key.
         self._curves: dict[Any, dict[str, Sequence[float]]] = {}
@@ -93,7 +106,7 @@ class Ledger:
         if gain is None:
             return False
         cheaper = (np.array(self._costs) <= self._row(costs)).all(axis=1)
-        slack = self._rule.extra + self._rule.deviations * math.sqrt(best * (1 - best) / self._samples)
+        slack = self._rule.extra + self._rule.deviations * self._deviation(best)
         return bool(np.array(self._accuracies)[cheaper].max(initial=0.0) >= best + gain + slack)
 
     def watch(self, spec: NetworkSpec, costs: Sequence[Mapping[str, float]]) -> Watch:
@@ -110,6 +123,9 @@ class Ledger:
             return not self.hopeless(spec, costs[number], [best[number]] * epochs)
 
         return go_on
+
+    def _plain_deviation(self, accuracy: float) -> float:
+        return math.sqrt(accuracy * (1 - accuracy) / self._samples)
 
     def _gain(self, settings: Any, epochs: int, accuracy: float) -> float | None:
         """Return the greatest gain of those that stood no lower than ``accuracy``; None: too few of them."""

@@ -21,6 +21,7 @@ from aebnas.errors import RunError, RunFailed
 from aebnas.experiment import Experiment
 from aebnas.files import write_json
 from aebnas.locks import Busy, Quiet
+from aebnas.prepare import say_left_out
 from aebnas.progress import Progress
 from aebnas.run import Run, cost_column
 from aebnas.run_folder import RunFolder
@@ -172,6 +173,7 @@ class _Search:
             quiet=self.quiet,
         )
         models = place.costs
+        say_left_out(experiment, place.prepared.data, self.progress)
         self._say(models)
         prepared_s = time.perf_counter() - start
         settings = experiment.search

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -121,13 +121,14 @@ class Trainer:
             return self._network(plan, shown, allowed)
         return self._in_order(plan, shown) if plan.in_order else self._branches(plan, shown, allowed)
 
-    def logits(self, weights: Mapping[str, Any]) -> list[Tensor]:
-        """Return what every exit of a trained network, in fp32, says of the validation split: (N, C) each."""
+    def logits(self, weights: Mapping[str, Any]) -> Iterator[Tensor]:
+        """Yield what every exit of a trained network, in fp32, says of the validation split: (N, C) each."""
         if "network" in weights:
-            kept: list[Tensor] = self._folder.networks.get(weights["network"])["validation_logits"]
-            return kept
-        own = [self._folder.branches.get(key)["validation_logits"] for key in weights["branches"]]
-        return [*own, self.backbone_logits]
+            yield from self._folder.networks.get(weights["network"])["validation_logits"]
+            return
+        for key in weights["branches"]:
+            yield self._folder.branches.get(key)["validation_logits"]
+        yield self.backbone_logits
 
     def has(self, weights: Mapping[str, Any]) -> bool:
         """Tell whether the stores hold ``weights``."""
@@ -187,6 +188,7 @@ class Trainer:
                     watch=None if watch is None else lambda job, *what: watch(numbers[job], *what),
                     done=keep,
                     mixed=self._experiment.mixed_precision,
+                    accuracy=self._experiment.accuracy,
                     told=None if None in tells else tell,
                 )
 
@@ -217,6 +219,7 @@ class Trainer:
                 cascade=plan.own.cascade,
                 confidence=plan.spec.confidence,
                 mixed=self._experiment.mixed_precision,
+                accuracy=self._experiment.accuracy,
                 told=tell,
             )
         self._keep(shelf, plan.branch_keys[number], trained)
@@ -232,8 +235,9 @@ class Trainer:
 
     def _of_branches(self, plan: Plan, found: Sequence[Kept | None]) -> Trained:
         kept = [one or Kept(key) for one, key in zip(found, plan.branch_keys, strict=True)]
-        records = [self._folder.branches.get(one.key) for one in kept]
-        curves = tuple(tuple(accuracy for (accuracy,) in record["accuracies"]) for record in records)
+        # A record holds logits too, which are let go of one by one.
+        found_accuracies = [self._folder.branches.get(one.key)["accuracies"] for one in kept]
+        curves = tuple(tuple(accuracy for (accuracy,) in accuracies) for accuracies in found_accuracies)
         return Trained({"branches": [one.key for one in kept]}, curves, tuple(one.epochs for one in kept))
 
     def _earlier(self, plan: Plan, count: int) -> list[TrainedBranch]:
@@ -284,6 +288,7 @@ class Trainer:
                 cascade=plan.own.cascade,
                 confidence=plan.spec.confidence,
                 mixed=self._experiment.mixed_precision,
+                accuracy=self._experiment.accuracy,
                 watch=None if watch is None else partial(_any_goes_on, watch),
                 resume=None if stopped is None else stopped[1]["paused"],
                 told=tell,

@@ -14,6 +14,7 @@ from aebnas.costs.kinds import SIZE
 from aebnas.data.splits import Split
 from aebnas.devices.device import Device
 from aebnas.devices.target.session import CPU
+from aebnas.exits.accuracy import AccuracyKind, accuracy_of
 from aebnas.exits.confidence import build_confidence
 from aebnas.exits.decision import answers_of
 from aebnas.exits.policy import thresholds_from_json
@@ -30,6 +31,7 @@ from aebnas.run_folder import RunFolder
 from aebnas.searching.choice import CostLimits
 from aebnas.searching.rows import Row
 from aebnas.training.fit import logits_of
+from aebnas.training.inference import Score
 
 # Test samples whose latency is measured, one at a time; the mean over more would hardly be steadier.
 MEASURED_SAMPLES = 1000
@@ -51,7 +53,7 @@ def verify(
     A finalist whose file turns out larger than its limit is left out. Without a target nothing is measured, and the
     columns stay None.
     """
-    test, profile = prepared.data.test, folder.profile()
+    test, profile, kind = prepared.data.test, folder.profile(), prepared.experiment.accuracy
     inputs, labels = _some(prepared, MEASURED_SAMPLES)
     cache: dict[str, list[Tensor]] = {}
     done: list[Row] = []
@@ -68,10 +70,10 @@ def verify(
                 )
                 continue
             if row["precision"] != FP32:
-                accuracy = _deployed_accuracy(out, test)
+                accuracy = _deployed_accuracy(out, test, kind)
             else:
                 logits = _logits(row, network.to(accelerator), test, accelerator, cache)
-                accuracy = _accuracy(row, logits, test.labels)
+                accuracy = _accuracy(row, logits, test.labels, kind)
             found = {"accuracy_test": accuracy, "model_mib_measured": size_mib}
             if target is not None:
                 found |= _measured(row, evaluate_export(out, inputs, labels, device=target))
@@ -94,27 +96,30 @@ def _with_memory(rows: Sequence[Row], folder: RunFolder, target: Device) -> list
 def _logits(
     row: Row, network: nn.Module, test: Split, device: torch.device, cache: dict[str, list[Tensor]]
 ) -> list[Tensor]:
-    """Return the logits of every exit on test; rows of the same weights share them."""
+    """Return the logits of every exit on test; rows of the same weights that follow each other share them."""
     key = str(sorted(row["weights"].items()))
     if key not in cache:
+        # Those of one network are kept, no more: of many classes they are gigabytes.
+        cache.clear()
         cache[key] = logits_of(network, test, device)
     return cache[key]
 
 
-def _accuracy(row: Row, logits: list[Tensor], labels: Tensor) -> float:
+def _accuracy(row: Row, logits: list[Tensor], labels: Tensor, kind: AccuracyKind) -> float:
     if row["static"]:
-        chosen = logits[-1] if row["cut"] is None else logits[row["cut"]]
-        return float((chosen.argmax(1) == labels).float().mean())
-    answers = answers_of(build_confidence(row["confidence"]), logits, labels)
+        score = Score(kind)
+        score.add([logits[-1] if row["cut"] is None else logits[row["cut"]]], labels)
+        return score.accuracies()[0]
+    answers = answers_of(build_confidence(row["confidence"]), logits, labels, accuracy=kind)
     thresholds = thresholds_from_json(row["thresholds"])
     return evaluate_answers(answers, lambda mask: np.zeros((1, len(mask) + 1)), thresholds).accuracy
 
 
-def _deployed_accuracy(out: Path, test: Split) -> float:
+def _deployed_accuracy(out: Path, test: Split, kind: AccuracyKind) -> float:
     """Return the accuracy of the exported network itself, on the CPU whatever device it was made for."""
     session = EarlyExitSession(out, provider=CPU)
     right = [session.run(batch.images.numpy(), "staged").labels == batch.labels.numpy() for batch in test.batches(256)]
-    return float(np.concatenate(right).mean())
+    return accuracy_of(np.concatenate(right), test.labels.numpy(), kind)
 
 
 def _measured(row: Row, result: EvaluationResult) -> Row:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 
 from aebnas.branches.spec import FP32
 from aebnas.devices.device import Device
 from aebnas.devices.store import user_folder
+from aebnas.exits.accuracy import largest_deviation
 from aebnas.experiment import Experiment
 from aebnas.files import digest
 from aebnas.locks import Quiet
@@ -119,8 +121,20 @@ class Workplace:
         )
         ledger = None
         if experiment.search.rungs:
-            ledger = Ledger(wanted_costs(experiment, limits), evaluator.backbone, len(evaluator.truth))
+            ledger = Ledger(
+                wanted_costs(experiment, limits),
+                evaluator.backbone,
+                len(evaluator.truth),
+                deviation=_deviation(experiment, prepared),
+            )
         return cls(experiment, folder, prepared, genome, costs, evaluator, limits, target, progress, ledger, quiet)
+
+
+def _deviation(experiment: Experiment, prepared: Prepared) -> Callable[[float], float] | None:
+    """Return how much an accuracy on validation may be off, from its value; None: as a plain one."""
+    if experiment.accuracy == "plain":
+        return None
+    return partial(largest_deviation, counts=torch.bincount(prepared.data.validation.labels).numpy())
 
 
 class Paused(Progress):

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from aebnas.data.splits import DataBundle
+from aebnas.exits.accuracy import AccuracyKind
 from aebnas.progress import Progress
 from aebnas.training.fit import FitResult, Trainee, fit
 from aebnas.training.log import TellEpoch
@@ -24,12 +25,14 @@ def train_backbone(
     progress: Progress,
     mixed: bool = False,
     told: TellEpoch | None = None,
+    accuracy: AccuracyKind = "plain",
 ) -> FitResult:
     """Train ``model`` in place on the labels; the weights of the best validation epoch stay.
 
     Args:
         mixed: Whether it computes in bfloat16 where ``device`` is a CUDA device.
         told: Is told of every epoch that is over.
+        accuracy: Which one the epoch is chosen by.
     """
     model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     trainee = Trainee(model, lambda images: [model(images)], (model,))
@@ -45,6 +48,7 @@ def train_backbone(
             stage=stage,
             mixed=mixed,
             told=told,
+            accuracy=accuracy,
         )
     model.cpu()
     return result

@@ -15,6 +15,7 @@ from aebnas.backbones.cut import SegmentedBackbone
 from aebnas.branches.build import Branch
 from aebnas.branches.linked import Cascade, LinkedBranch, build_exit
 from aebnas.branches.spec import BranchSpec
+from aebnas.exits.accuracy import AccuracyKind
 from aebnas.exits.confidence import build_confidence
 from aebnas.progress import Stage
 from aebnas.training.accelerator import Randomness
@@ -80,6 +81,7 @@ def train_branch(
     confidence: str = "max-probability",
     mixed: bool = False,
     told: TellEpoch | None = None,
+    accuracy: AccuracyKind = "plain",
 ) -> TrainedBranch:
     """Train one branch on the features at its attach point; the backbone is not touched.
 
@@ -91,12 +93,14 @@ def train_branch(
         confidence: How sure the branches before are, where the regime goes by that.
         mixed: Whether branches compute in bfloat16 where ``device`` is a CUDA device.
         told: Is told of every epoch that is over.
+        accuracy: Which one on validation the epoch is chosen by.
 
     Raises:
         BranchError: the branch does not fit its attach point. TrainingError: the loss is not finite, or the regime
             cannot do what the settings say.
     """
-    lesson = _Lesson(features, backbone, settings, training, samples, seed, device, stage or Stage(), mixed)
+    given = features, backbone, settings, training, samples, seed, device, stage or Stage(), mixed, accuracy
+    lesson = _Lesson(*given)
     return lesson.alone(spec, earlier=earlier, cascade=cascade, confidence=confidence, told=told)
 
 
@@ -115,6 +119,7 @@ def train_branches(
     done: Callable[[int, TrainedBranch], None] | None = None,
     mixed: bool = False,
     told: ToldOfJob | None = None,
+    accuracy: AccuracyKind = "plain",
 ) -> list[TrainedBranch]:
     """Train branches that need not hear each other; each becomes what it becomes alone, as :func:`train_branch` does.
 
@@ -126,6 +131,7 @@ def train_branches(
         done: Told of every branch, with the number of its job, as soon as its training has ended.
         mixed: Whether branches compute in bfloat16 where ``device`` is a CUDA device.
         told: Is told of every epoch of every job.
+        accuracy: Which one on validation epochs are chosen by.
 
     Raises:
         BranchError: a branch does not fit its attach point. TrainingError: the loss of a branch is not finite, or the
@@ -133,7 +139,8 @@ def train_branches(
     """
     if REGIMES[settings.name].kind != "alone":
         raise ValueError(f"regime {settings.name} does not train branches one without the other")
-    lesson = _Lesson(features, backbone, settings, training, samples, seed, device, stage or Stage(), mixed)
+    given = features, backbone, settings, training, samples, seed, device, stage or Stage(), mixed, accuracy
+    lesson = _Lesson(*given)
     together = [number for number, job in enumerate(jobs) if lesson.shares(job.spec)]
     found: dict[int, TrainedBranch] = {}
 
@@ -164,6 +171,7 @@ class _Lesson:
     device: torch.device
     stage: Stage
     mixed: bool
+    accuracy: AccuracyKind
 
     def __post_init__(self) -> None:
         refuse(self.settings)
@@ -201,6 +209,7 @@ class _Lesson:
                 self.features.logits("validation"),
                 validation.labels,
                 self.settings.calex,
+                self.accuracy,
             )
         previous = None
         if isinstance(branch, LinkedBranch):
@@ -219,6 +228,7 @@ class _Lesson:
             watch=None if watch is None else lambda epochs, accuracies: watch(number, epochs, accuracies[0]),
             resume=resume,
             told=told,
+            accuracy=self.accuracy,
         )
         on_train, on_validation = previous or (None, None)
         (logits,) = logits_of(trainee.forward, validation, self.device, on_validation)
@@ -232,9 +242,11 @@ class _Lesson:
             return []
         teacher = self._teacher()
         # Moved once: every training would otherwise keep a copy of its own on the device.
-        objective = objective_of(self.settings, (1.0,), None if teacher is None else teacher.to(self.device))
+        objective = objective_of(self.settings, (1.0,), teacher)
+        objective = objective.for_classes(self.training, self._labels()).on(self.device)
         pupils = [self._pupil(number, job, objective) for number, job in jobs.items()]
-        passes = SideBySide(self.features, self._rows(), self.device, self.training.batch_size, self.seed, self.stage)
+        batch_size = self.training.batch_size
+        passes = SideBySide(self.features, self._rows(), self.device, batch_size, self.seed, self.stage, self.accuracy)
         while left := [pupil for pupil in pupils if not pupil.stopped and not pupil.fitting.finished]:
             # The order of the samples goes by the epoch: those that are behind catch up before others go on.
             epoch = min(pupil.fitting.epoch for pupil in left)
@@ -284,6 +296,10 @@ class _Lesson:
 
     def _rows(self) -> Tensor | None:
         return chosen_rows(len(self.features.logits("train")), self.samples, self.seed)
+
+    def _labels(self) -> Tensor:
+        rows, labels = self._rows(), self.features.labels("train")
+        return labels if rows is None else labels[rows]
 
     def _count(self) -> int:
         rows = self._rows()

@@ -15,6 +15,7 @@ from aebnas.branches.linked import Cascade
 from aebnas.branches.spec import BranchSpec
 from aebnas.data.splits import DataBundle
 from aebnas.errors import TrainingError
+from aebnas.exits.accuracy import AccuracyKind
 from aebnas.exits.confidence import build_confidence
 from aebnas.network import EarlyExitNetwork
 from aebnas.progress import Stage
@@ -63,6 +64,7 @@ def train_network(
     watch: WatchEpochs | None = None,
     resume: Mapping[str, Any] | None = None,
     told: TellEpoch | None = None,
+    accuracy: AccuracyKind = "plain",
 ) -> tuple[EarlyExitNetwork, list[FitResult]]:
     """Train a whole network, backbone included as the regime's phases say, on a copy of ``backbone``.
 
@@ -79,6 +81,7 @@ def train_network(
             the network has the weights of its best epoch so far, and the last result is ``paused``.
         resume: That of an earlier call with the same arguments, to go on from.
         told: Is told of every epoch of every phase.
+        accuracy: Which one on validation epochs are chosen by.
 
     Raises:
         BranchError: a branch does not fit its attach point. TrainingError: the loss is not finite, or the regime
@@ -104,7 +107,7 @@ def train_network(
     results = []
     for number, (phase, length) in enumerate(zip(phases, phase_epochs(phases, epochs), strict=True)):
         measure = build_confidence(confidence)
-        scene = Scene(network, train, validation, measure, device, seed + number)
+        scene = Scene(network, train, validation, measure, device, seed + number, accuracy)
         training = settings.training.model_copy(update={"epochs": length})
         result = _run(
             phase, scene, settings, training, teacher, stage, mixed=mixed, watch=watch, resume=resume, told=told
@@ -195,6 +198,7 @@ def _run(
         watch=watch,
         resume=resume,
         told=told,
+        accuracy=scene.accuracy,
     )
     return dataclasses.replace(result, added=phase.added)
 

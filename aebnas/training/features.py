@@ -108,6 +108,10 @@ class FeatureStore:
         cached = {point: self._kept(name, point) for point in points if point in self.cached_points}
         return Together(cached, self._pass(name, computed, self._copies[name]) if computed else None)
 
+    def labels(self, name: SplitName) -> Tensor:
+        """Return the labels of a split, int64 (N,)."""
+        return self._sources[name].labels
+
     def logits(self, name: SplitName) -> Tensor:
         """Return the backbone's own logits of the plain images, ``(N, classes)`` float32."""
         return self._logits[name][: len(self._sources[name])]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from aebnas.data.splits import Split
+from aebnas.exits.accuracy import AccuracyKind
 from aebnas.progress import Stage
 from aebnas.training.fitting import CHECK_EVERY, FitResult, Fitting
 from aebnas.training.inference import EVALUATION_BATCH, Forward, accuracy_of, logits_of, to_device
@@ -51,6 +52,7 @@ def fit(
     watch: WatchEpochs | None = None,
     resume: Mapping[str, Any] | None = None,
     told: TellEpoch | None = None,
+    accuracy: AccuracyKind = "plain",
 ) -> FitResult:
     """Train, and leave the weights of the epoch with the best mean validation accuracy over the exits that train.
 
@@ -63,10 +65,12 @@ def fit(
         watch: Asked after every epoch but the last; False stops here, and the result is told as ``paused``.
         resume: A ``paused`` of the same training, which goes on from there.
         told: Is told of every epoch that is over.
+        accuracy: Which one the epoch is chosen by, and early stopping goes by.
 
     Raises:
         TrainingError: the loss is not finite, or there is nothing to train.
     """
+    objective = objective.for_classes(settings, train.labels)
     fitting = Fitting(trainee, objective, settings, samples=len(train), device=device, guard=guard, mixed=mixed)
     if resume is not None:
         fitting.load_state_dict(resume)
@@ -80,11 +84,11 @@ def fit(
             fitting.step(batch)
             stage.advance(len(batch.labels))
         fitting.settle()
-        accuracies = accuracy_of(judged, validation, device, previous)
+        accuracies = accuracy_of(judged, validation, device, previous, accuracy)
         fitting.end_epoch(accuracies)
         stage.note(
             f"{name}{', ' if name else ''}epoch {fitting.epoch}/{settings.epochs}, "
-            f"validation {100 * fitting.mean:.2f} %"
+            f"validation {100 * fitting.mean:.2f} %{'' if accuracy == 'plain' else ' balanced'}"
         )
         if watch is not None and not fitting.finished:
             going_on = watch(fitting.epoch, accuracies)

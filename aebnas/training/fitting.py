@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -78,9 +77,7 @@ class Fitting:
             raise TrainingError("nothing to train: every part of this phase is frozen")
         self._trainee, self._settings, self._samples = trainee, settings, samples
         self._device, self._guard, self._mixed = device, guard or Guard(), mixed
-        # What is looked up for every batch lies where the batch is; fetching it would be a wait in every step.
-        teacher = None if objective.teacher is None else objective.teacher.to(device)
-        self._objective = dataclasses.replace(objective, teacher=teacher)
+        self._objective = objective.on(device)
         self._previous = trainee.previous[0].to(device) if trainee.previous else None
         self._steps, self._step = math.ceil(samples / settings.batch_size), 0
         self._optimizer = optimiser_of(self._parameters, settings)
@@ -222,7 +219,7 @@ class Fitting:
         return loss if penalty is None else loss + penalty
 
     def _training(self) -> dict[str, Any]:
-        return {"samples": self._samples, **self._settings.model_dump(mode="json")}
+        return {"samples": self._samples, **self._settings.about()}
 
 
 @dataclass

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from aebnas.data.splits import Batch, Split
+from aebnas.exits.accuracy import AccuracyKind
 from aebnas.training.accelerator import sent
 
 # Images (or features), and where there are some the logits of the exit before, to the logits of every exit.
@@ -43,13 +44,24 @@ def logits_of(forward: Forward, split: Split, device: torch.device, previous: Te
         [z.float() for z in forward(*inputs_of(batch_to_device(batch, device), previous))]
         for batch in split.batches(EVALUATION_BATCH)
     ]
-    return [torch.cat(parts).cpu() for parts in zip(*chunks, strict=True)]
+    exits = [list(parts) for parts in zip(*chunks, strict=True)]
+    del chunks
+    joined = []
+    while exits:  # what is joined is let go of: of many classes, all of it twice would be gigabytes
+        joined.append(torch.cat(exits.pop(0)).cpu())
+    return joined
 
 
 @torch.no_grad()
-def accuracy_of(forward: Forward, split: Split, device: torch.device, previous: Tensor | None = None) -> list[float]:
-    """Return the accuracy in [0, 1] of every exit on a split; arguments as of :func:`logits_of`."""
-    previous, score = None if previous is None else previous.to(device), Score()
+def accuracy_of(
+    forward: Forward,
+    split: Split,
+    device: torch.device,
+    previous: Tensor | None = None,
+    accuracy: AccuracyKind = "plain",
+) -> list[float]:
+    """Return the accuracy in [0, 1] of every exit on a split; other arguments as of :func:`logits_of`."""
+    previous, score = None if previous is None else previous.to(device), Score(accuracy)
     for batch in split.batches(EVALUATION_BATCH):
         here = batch_to_device(batch, device)
         score.add(forward(*inputs_of(here, previous)), here.labels)
@@ -57,21 +69,39 @@ def accuracy_of(forward: Forward, split: Split, device: torch.device, previous: 
 
 
 class Score:
-    """Counts right answers where they are given; only reading them waits for an accelerator."""
+    """Counts right answers where they are given; only reading them waits for an accelerator.
 
-    def __init__(self) -> None:
+    Args:
+        accuracy: Which one is asked for; balanced accuracy counts by class.
+    """
+
+    def __init__(self, accuracy: AccuracyKind = "plain") -> None:
+        self._balanced = accuracy == "balanced"
         self._right: Tensor | None = None
-        self._samples = 0
+        self._samples: Tensor | int = 0
 
     def add(self, logits: Sequence[Tensor], labels: Tensor) -> None:
         """Count a batch: ``(B, classes)`` of every exit, ``(B,)``."""
-        right = torch.stack([(z.argmax(1) == labels).sum() for z in logits])
+        answers = torch.stack([z.argmax(1) == labels for z in logits])
+        samples: Tensor | int = len(labels)
+        if self._balanced:
+            # Sums by class, of whole numbers: the same in any order, which an accelerator does not keep.
+            classes = torch.zeros(logits[0].shape[1], dtype=torch.float64, device=labels.device)
+            samples = classes.index_add(0, labels, torch.ones_like(labels, dtype=torch.float64))
+            right = classes.repeat(len(answers), 1).index_add(1, labels, answers.double())
+        else:
+            right = answers.sum(1)
         self._right = right if self._right is None else self._right + right
-        self._samples += len(labels)
+        self._samples = self._samples + samples
 
     def accuracies(self) -> list[float]:
         """Return the accuracy in [0, 1] of every exit; of nothing there is none."""
         if self._right is None:
             return []
-        shares: list[float] = (self._right.cpu().float() / self._samples).tolist()
-        return shares
+        if isinstance(self._samples, int):
+            shares: list[float] = (self._right.cpu().float() / self._samples).tolist()
+            return shares
+        counts = self._samples.cpu()
+        present = counts > 0
+        means: list[float] = (self._right.cpu()[:, present] / counts[present]).mean(1).tolist()
+        return means

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from aebnas.errors import ExperimentError
 from aebnas.registry import Registry
 from aebnas.training.losses import Loss, distillation_loss, label_loss
+from aebnas.training.settings import FitSettings
 
 # Number of exits and share of the training that is over, in [0, 1] -> one weight per exit.
 Weighting = Callable[[int, float], tuple[float, ...]]
@@ -48,6 +49,17 @@ def ramp_weights(exits: int, progress: float) -> tuple[float, ...]:
     return (*(0.01 + progress * (e / exits - 0.01) for e in range(1, exits)), 1.0)
 
 
+def balanced_weights(labels: Tensor) -> Tensor:
+    """Return the weight of every class up to the last of ``labels`` int64 (N,), float32; of mean 1 over the samples.
+
+    It is N / (C * n_c) for n_c samples of C classes that have some; 0 for a class without.
+    """
+    counts = torch.bincount(labels).double()
+    present = counts > 0
+    weights = torch.where(present, len(labels) / (present.sum() * counts.clamp(min=1)), 0.0)
+    return weights.float()
+
+
 @dataclass(frozen=True)
 class Objective:
     """The mean over exits of weight x the mean over the batch of gate x loss.
@@ -63,6 +75,8 @@ class Objective:
         label_smoothing: Share of every label that goes to all classes alike.
         gate: Weights by sample; None: all count 1.
         schedule: Share of the training that is over -> weights in place of ``weights``.
+        class_weights: What the loss of a sample is multiplied by, by the class of its label, (C,) float32, whether
+            it learns the label or logits; None: 1.
     """
 
     weights: tuple[float, ...]
@@ -74,6 +88,7 @@ class Objective:
     label_smoothing: float = 0.0
     gate: Gate | None = None
     schedule: Callable[[float], tuple[float, ...]] | None = None
+    class_weights: Tensor | None = None
 
     def __call__(self, logits: Sequence[Tensor], labels: Tensor, index: Tensor, progress: float = 1.0) -> Tensor:
         """Return the loss of a batch.
@@ -87,12 +102,25 @@ class Objective:
         weights = self.weights if self.schedule is None else self.schedule(progress)
         teachers = self._teachers(logits, index)
         gates = None if self.gate is None else self.gate(logits, labels, index)
+        counts_for = None if self.class_weights is None else self.class_weights[labels]
         losses = []
         for exit_, (counts, weight, z) in enumerate(zip(self.weights, weights, logits, strict=True)):
             if counts:
                 loss = self._of_exit(z, labels, teachers[exit_])
+                loss = loss if counts_for is None else counts_for * loss
                 losses.append(weight * (loss if gates is None else gates[exit_] * loss).mean())
         return torch.stack(losses).mean()
+
+    def on(self, device: torch.device) -> Objective:
+        """Return it with all that is looked up for every batch where the batch is; fetching it would be a wait."""
+        teacher, weights = (None if one is None else one.to(device) for one in (self.teacher, self.class_weights))
+        return replace(self, teacher=teacher, class_weights=weights)
+
+    def for_classes(self, settings: FitSettings, labels: Tensor) -> Objective:
+        """Return it with the weights that ``settings`` give the classes of the training ``labels`` (N,)."""
+        if settings.class_weights == "none":
+            return self
+        return replace(self, class_weights=balanced_weights(labels.cpu()))
 
     def _of_exit(self, logits: Tensor, labels: Tensor, teacher: Tensor | None) -> Tensor:
         if teacher is None or self.distillation == 0:

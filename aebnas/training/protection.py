@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from aebnas.data.splits import Split
+from aebnas.exits.accuracy import AccuracyKind
 from aebnas.exits.confidence import Confidence
 from aebnas.network import EarlyExitNetwork
 from aebnas.training.fisher import diagonal_fisher, draw_labels
@@ -25,7 +26,7 @@ LARGEST_REACH = 1.0
 
 @dataclass(frozen=True)
 class Scene:
-    """What a phase begins with: the network in evaluation mode, the splits, and how exits are judged."""
+    """What a phase begins with: the network in evaluation mode, the splits, and how exits and networks are judged."""
 
     network: EarlyExitNetwork
     train: Split
@@ -33,6 +34,7 @@ class Scene:
     measure: Confidence
     device: torch.device
     seed: int
+    accuracy: AccuracyKind = "plain"
 
 
 class Protection(Guard):

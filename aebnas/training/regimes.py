@@ -233,7 +233,8 @@ def _survivors(settings: RegimeSettings, branch: int, scene: Scene) -> Gate | No
         return None
     *said, backbone = logits_of(scene.network, scene.validation, scene.device)
     truth = scene.validation.labels
-    thresholds = cascade_thresholds(scene.measure, said[:branch], backbone, truth, settings.calex.margin)
+    margin = settings.calex.margin
+    thresholds = cascade_thresholds(scene.measure, said[:branch], backbone, truth, margin, scene.accuracy)
     return cascade_gate(scene.measure, thresholds, settings.calex)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -17,17 +17,29 @@ class FitSettings(Settings):
 
     epochs: int = Field(default=3, ge=1, description="passes over the training split")
     batch_size: int = Field(default=128, ge=2, description="batch-norm cannot train on a single sample")
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    optimizer: Literal["adamw", "sgd"] = Field(default="adamw", description="sgd with Nesterov's momentum")
     lr: float = Field(default=3e-3, gt=0, description="peak learning rate")
-    weight_decay: float = Field(default=1e-2, ge=0)
+    weight_decay: float = Field(default=1e-2, ge=0, description="of all weights that the optimiser moves")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="sgd only")
-    schedule: Literal["one-cycle", "cosine", "constant"] = "one-cycle"
+    schedule: Literal["one-cycle", "cosine", "constant"] = Field(
+        default="one-cycle", description="how the learning rate goes: up and down, down from the peak, or not at all"
+    )
     clip_norm: float | None = Field(
         default=5.0, gt=0, description="largest norm of the gradient; null switches clipping off"
     )
     patience: int | None = Field(
         default=None, ge=1, description="epochs an exit may go without improving; null: no early stop"
     )
+    class_weights: Literal["none", "balanced"] = Field(
+        default="none",
+        description="balanced: a sample's loss is multiplied by N / (classes x samples of its class), so that every "
+        "class weighs the same",
+    )
+
+    def about(self) -> dict[str, Any]:
+        """Return what a training depends on; keys that runs of before did not have only where they say something."""
+        idle = {"class_weights"} if self.class_weights == "none" else set[str]()
+        return self.model_dump(mode="json", exclude=idle)
 
 
 class BackboneFitSettings(FitSettings):

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from aebnas.exits.accuracy import AccuracyKind, sample_weights
 from aebnas.exits.class_precision import class_precisions, class_thresholds
 from aebnas.exits.confidence import Confidence
 from aebnas.exits.decision import decide
@@ -18,16 +19,23 @@ from aebnas.training.settings import CalexSettings
 FloatArray = npt.NDArray[np.float64]
 
 
-def precision_floors(logits: Tensor, truth: Tensor, margin: float) -> FloatArray:
+def precision_floors(logits: Tensor, truth: Tensor, margin: float, accuracy: AccuracyKind = "plain") -> FloatArray:
     """Return (1 - margin) x the precision of every class, (C,) float64, of the backbone's ``logits`` (N, C).
 
     A class that the backbone never predicts asks for exits that are always right, less the margin.
     """
-    return (1 - margin) * class_precisions(logits.argmax(1).numpy(), truth.numpy(), logits.shape[1])
+    right = truth.numpy()
+    weights = sample_weights(right, accuracy)
+    return (1 - margin) * class_precisions(logits.argmax(1).numpy(), right, logits.shape[1], weights)
 
 
 def cascade_thresholds(
-    measure: Confidence, logits: Sequence[Tensor], backbone: Tensor, truth: Tensor, margin: float
+    measure: Confidence,
+    logits: Sequence[Tensor],
+    backbone: Tensor,
+    truth: Tensor,
+    margin: float,
+    accuracy: AccuracyKind = "plain",
 ) -> Tensor:
     """Return a threshold per branch and predicted class, (K, C) float32: the class precision margin; inf = never.
 
@@ -36,13 +44,16 @@ def cascade_thresholds(
         backbone: (N, C) logits of the backbone on validation.
         truth: (N,) labels.
         margin: Share of the backbone's precision that a branch may lose.
+        accuracy: Where it is balanced, samples count in precisions as they do in it.
     """
-    floors = precision_floors(backbone, truth, margin)
+    floors = precision_floors(backbone, truth, margin, accuracy)
     labels, sure = (said.numpy() for said in said_by(measure, logits))
-    staying = np.ones(len(truth), dtype=bool)
+    right, staying = truth.numpy(), np.ones(len(truth), dtype=bool)
+    weights = sample_weights(right, accuracy)
     thresholds = []
     for predicted, confidence in zip(labels, sure, strict=True):
-        mine = class_thresholds(confidence[staying], predicted[staying], truth.numpy()[staying], floors)
+        counts = None if weights is None else weights[staying]
+        mine = class_thresholds(confidence[staying], predicted[staying], right[staying], floors, counts)
         staying &= ~(confidence >= mine[predicted])
         thresholds.append(mine)
     return torch.from_numpy(np.stack(thresholds))
@@ -82,6 +93,7 @@ def survivors_gate(
     backbone: Tensor,
     truth: Tensor,
     settings: CalexSettings,
+    accuracy: AccuracyKind = "plain",
 ) -> Gate:
     """Weigh the training samples of a single branch by what survives the branches before it.
 
@@ -92,8 +104,9 @@ def survivors_gate(
         backbone: Logits of the backbone on validation, (M, C).
         truth: Labels of validation, (M,).
         settings: Margin, softness and floor.
+        accuracy: As of ``cascade_thresholds``.
     """
-    thresholds = cascade_thresholds(measure, on_validation, backbone, truth, settings.margin)
+    thresholds = cascade_thresholds(measure, on_validation, backbone, truth, settings.margin, accuracy)
     stays = survival(*said_by(measure, on_train), thresholds, settings.softness)
 
     def gate(logits: Sequence[Tensor], labels: Tensor, index: Tensor) -> Tensor:

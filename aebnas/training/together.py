@@ -13,6 +13,7 @@ from torch import Tensor
 from aebnas.branches.build import Branch
 from aebnas.branches.linked import LinkedBranch
 from aebnas.data.splits import Batch
+from aebnas.exits.accuracy import AccuracyKind
 from aebnas.progress import Stage
 from aebnas.training.accelerator import Randomness, sent
 from aebnas.training.features import FeatureStore, ManyBatch, SplitName, Together
@@ -74,6 +75,7 @@ class SideBySide:
     Args:
         rows: Of the training split, int64 (M,), which are trained on; None: all.
         seed: Of the order of the samples, the same for all.
+        accuracy: Which one epochs are chosen by.
     """
 
     features: FeatureStore
@@ -82,6 +84,7 @@ class SideBySide:
     batch_size: int
     seed: int
     stage: Stage
+    accuracy: AccuracyKind = "plain"
     _views: dict[SplitName, tuple[tuple[int, ...], Together]] = field(default_factory=dict)
 
     def epoch(self, pupils: Sequence[Pupil]) -> None:
@@ -119,7 +122,7 @@ class SideBySide:
 
     @torch.no_grad()
     def _accuracies(self, pupils: Sequence[Pupil]) -> list[list[float]]:
-        scores = [Score() for _ in pupils]
+        scores = [Score(self.accuracy) for _ in pupils]
         for batch in self._batches("validation", pupils, EVALUATION_BATCH):
             for pupil, score in zip(pupils, scores, strict=True):
                 score.add([pupil.branch(pupil.own(batch))], batch.labels)

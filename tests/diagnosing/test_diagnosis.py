@@ -96,6 +96,7 @@ def test_the_figures_as_json(subject, diagnosis):
         "kind",
         "source",
         "id",
+        "accuracy",
         "confidence",
         "backbone_macs",
         "exits",

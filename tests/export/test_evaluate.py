@@ -82,6 +82,8 @@ def test_the_json_has_the_promised_keys(exported, images):
         "backbone_latency_ms",
         "speedup",
         "predicted_ms",
+        "balanced_accuracy",
+        "backbone_balanced_accuracy",
     }
     assert set(values["latency_ms"]) == set(values["backbone_latency_ms"]) == {"mean", "p50", "p95"}
 
