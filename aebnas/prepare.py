@@ -10,11 +10,17 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from aebnas.backbones.build import build_backbone, state_fingerprint, wanted_input
+from aebnas.backbones.build import (
+    build_backbone,
+    comes_trained,
+    has_new_classifier,
+    state_fingerprint,
+    wanted_input,
+)
 from aebnas.backbones.cut import SegmentedBackbone, cut_backbone
 from aebnas.data.load import load_data
 from aebnas.data.splits import DataBundle
-from aebnas.errors import RunError, TrainingError
+from aebnas.errors import BackboneError, RunError, TrainingError
 from aebnas.exits.by_class import left_out
 from aebnas.experiment import CUSTOM, Experiment
 from aebnas.files import canonical_json, digest
@@ -59,12 +65,8 @@ def prepare(
         TrainingError: the backbone's training failed.
     """
     data = data_of(experiment, progress)
-    if as_kept and experiment.backbone.checkpoint is not None:
-        # That file may be on another machine.
-        experiment = experiment.model_copy(
-            update={"backbone": experiment.backbone.model_copy(update={"checkpoint": None})}
-        )
-    model = _model(experiment, data)
+    # A file of weights may be on another machine, and what was downloaded as well.
+    model = _model(experiment, data, load=not as_kept)
     cut = cut_backbone(
         model,
         data.input_shape,
@@ -101,14 +103,14 @@ def say_left_out(experiment: Experiment, data: DataBundle, progress: Progress) -
             progress.say(f"note: {note}")
 
 
-def _model(experiment: Experiment, data: DataBundle) -> nn.Module:
+def _model(experiment: Experiment, data: DataBundle, load: bool) -> nn.Module:
     if experiment.model is not None:
         # A search freezes and moves its backbone; the user's own object stays as it is.
         return copy.deepcopy(experiment.model)
     if experiment.backbone.name == CUSTOM:
         raise RunError("this run's model came from Python: use aebnas.Run in Python with the same model")
     seed_everything(experiment.seed)
-    return build_backbone(experiment.backbone, num_classes=data.num_classes, input_shape=data.input_shape)
+    return build_backbone(experiment.backbone, num_classes=data.num_classes, input_shape=data.input_shape, load=load)
 
 
 def _take_kept(model: nn.Module, folder: RunFolder) -> Mapping[str, Tensor] | None:
@@ -127,17 +129,23 @@ def _give_weights(
     progress: Progress,
 ) -> Mapping[str, Tensor] | None:
     """Load or train the weights of ``model``; return those it had before it was trained here."""
-    training = experiment.backbone_training
-    needs_training = training is not None and experiment.backbone.checkpoint is None
+    training, backbone = experiment.backbone_training, experiment.backbone
+    if training is None and has_new_classifier(backbone, data.num_classes):
+        raise BackboneError(
+            f"backbone_training is null, and the weights of {backbone.name} are for other than the {data.num_classes} "
+            "classes of the data set, so that its classifier is new: give backbone_training to train it"
+        )
+    needs_training = training is not None and not comes_trained(backbone, data.num_classes)
+    pretrained = backbone.weights is not None or backbone.checkpoint is not None
     settings = canonical_json(
         [
-            experiment.backbone.model_dump(mode="json", exclude={"checkpoint"}),
+            backbone.model_dump(mode="json", exclude={"checkpoint"}, exclude_none=True),
             None if training is None else training.about(),
             experiment.seed,
             *([] if experiment.accuracy == "plain" else [experiment.accuracy]),
         ]
     )
-    start = "" if needs_training else state_fingerprint(model)
+    start = "" if needs_training and not pretrained else state_fingerprint(model)
     key = digest(data.fingerprint, settings, start)
     store = WeightStore(folder.path)
     if store.has("backbone"):

@@ -4,41 +4,64 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import pickle
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from aebnas.backbones import convnet, inverted_residual, resnet  # noqa: F401  (they register themselves)
+from aebnas.backbones import (  # noqa: F401  (those of ours register themselves)
+    convnet,
+    from_timm,
+    from_torchvision,
+    inverted_residual,
+    resnet,
+)
 from aebnas.backbones.catalogue import BACKBONES
-from aebnas.backbones.check import MODEL_ERRORS, check_forward
+from aebnas.backbones.check import MODEL_ERRORS, check_forward, reason_of
+from aebnas.backbones.folder import FOLDER, ModelFolder, build_from_folder, read_folder
+from aebnas.backbones.library import Asked, Library
 from aebnas.backbones.settings import BackboneSettings
+from aebnas.backbones.weights import load_checkpoint, state_fingerprint
 from aebnas.errors import BackboneError
-from aebnas.files import digest
 from aebnas.inputs import ModelInput
 from aebnas.registry import unknown_name
 
-__all__ = ["BACKBONES", "build_backbone", "load_checkpoint", "state_fingerprint", "wanted_input"]
+__all__ = [
+    "BACKBONES",
+    "build_backbone",
+    "comes_trained",
+    "has_new_classifier",
+    "load_checkpoint",
+    "state_fingerprint",
+    "wanted_input",
+]
 
-_SAVE_IT = "save it with torch.save(model.state_dict(), ...)"
+_LIBRARIES: Mapping[str, Library] = {"torchvision": from_torchvision, "timm": from_timm}
 
 
-def build_backbone(settings: BackboneSettings, *, num_classes: int, input_shape: tuple[int, ...]) -> nn.Module:
-    """Build the backbone that ``settings`` names, load its checkpoint, and check that it gives (N, num_classes).
+def build_backbone(
+    settings: BackboneSettings, *, num_classes: int, input_shape: tuple[int, ...], load: bool = True
+) -> nn.Module:
+    """Build the backbone that ``settings`` names with its weights, and check that it gives (N, num_classes).
 
-    A ``package.module:callable`` is called with the options, and with ``num_classes`` and ``input_shape`` as far as
-    its signature has them (``num_classes`` also where it takes any keyword).
+    ``torchvision:NAME`` and ``timm:NAME`` are models of these libraries, ``folder`` is one that a folder describes. A
+    ``package.module:callable`` is called with the options, and with ``num_classes`` and ``input_shape`` as far as
+    its signature has them (``num_classes`` also where it takes any keyword). Pretrained weights for other classes get
+    a new classifier.
+
+    Args:
+        load: False: weights are neither read nor downloaded; whoever asks brings them.
 
     Raises:
-        BackboneError: the name, an option or the checkpoint is wrong, or the model is no such classifier.
+        BackboneError: the name, an option or the weights are wrong, or the model is no such classifier.
+        MissingExtraError: the library is not installed.
     """
-    factory = _import_callable(settings.name) if ":" in settings.name else BACKBONES[settings.name]
-    model = _call(factory, settings, num_classes, input_shape)
-    if settings.checkpoint is not None:
-        load_checkpoint(model, settings.checkpoint)
+    if (settings.library or settings.name == FOLDER) and len(input_shape) != 3:
+        raise BackboneError(f"backbone.name {settings.name!r} takes images (C, H, W), not input of shape {input_shape}")
+    model = _build(settings, num_classes, input_shape, load)
+    if load and settings.checkpoint is not None and settings.name != FOLDER:
+        without = from_torchvision.AUXILIARY.get(settings.name.partition(":")[2], ())
+        load_checkpoint(model, settings.checkpoint, without=without)
     classes = check_forward(model, input_shape)
     if classes != num_classes:
         raise BackboneError(
@@ -49,47 +72,55 @@ def build_backbone(settings: BackboneSettings, *, num_classes: int, input_shape:
 
 
 def wanted_input(settings: BackboneSettings) -> ModelInput | None:
-    """Return how the backbone that ``settings`` names wants its images prepared; None where it does not say."""
-    return None
+    """Return how the backbone that ``settings`` names wants its images prepared; None where it does not say.
 
-
-def load_checkpoint(model: nn.Module, path: Path) -> None:
-    """Load weights from ``path`` into ``model``; nothing but tensors and plain containers is unpickled.
-
-    The file holds a state_dict, or a dictionary with one under ``state_dict``, ``model`` or ``model_state``; a
-    ``module.`` prefix (DataParallel) is dropped.
+    Pretrained weights say so; nothing is downloaded for it.
 
     Raises:
-        BackboneError: the file is missing, damaged or holds other keys or shapes than the model.
+        BackboneError: there are no such weights. MissingExtraError: their library is not installed.
     """
-    state = _read_state(path)
-    own = model.state_dict()
-    problems = (
-        ("lacks", sorted(own.keys() - state.keys())),
-        ("has unknown", sorted(state.keys() - own.keys())),
-        ("has the wrong shape for", [_shapes(k, state[k], own[k]) for k in own if _differ(state.get(k), own[k])]),
-    )
-    found = [f"{what} {_some(keys)}" for what, keys in problems if keys]
-    if found:
-        raise BackboneError(f"backbone.checkpoint {path} {', '.join(found)}: give the weights of this very backbone")
-    floats = {key: value for key, value in state.items() if isinstance(value, Tensor) and value.is_floating_point()}
-    broken = [key for key, value in floats.items() if not value.isfinite().all()]
-    if broken:
-        raise BackboneError(
-            f"backbone.checkpoint {path} has weights that are NaN or infinite in {_some(broken)}: give one of a "
-            "training that converged"
-        )
-    model.load_state_dict(state)
+    if settings.name == FOLDER:
+        return _folder(settings).wanted(settings.options)
+    if settings.weights is None:
+        return None
+    return _LIBRARIES[settings.library].wanted(_name(settings), settings.weights, settings.options)
 
 
-def state_fingerprint(model: nn.Module) -> str:
-    """Return 16 hex digits that depend on every name, dtype, shape and byte of the model's state_dict."""
-    parts: list[bytes | str] = []
-    for name, tensor in model.state_dict().items():
-        if isinstance(tensor, Tensor):
-            content = tensor.detach().cpu().contiguous().reshape(-1)
-            parts += [f"{name} {tensor.dtype} {tuple(tensor.shape)}", content.view(torch.uint8).numpy().tobytes()]
-    return digest(*parts)
+def comes_trained(settings: BackboneSettings, num_classes: int) -> bool:
+    """Tell whether the backbone needs no training: it comes with weights, and they tell these classes apart."""
+    given = settings.weights is not None or settings.checkpoint is not None
+    return given and not has_new_classifier(settings, num_classes)
+
+
+def has_new_classifier(settings: BackboneSettings, num_classes: int) -> bool:
+    """Tell whether the weights are pretrained on other classes, so that the classifier is a new, untrained one."""
+    if settings.name == FOLDER:
+        classes = _folder(settings).num_classes
+        return classes is not None and classes != num_classes
+    if settings.weights is None:
+        return False
+    return _LIBRARIES[settings.library].classes_of(_name(settings), settings.weights) != num_classes
+
+
+def _build(settings: BackboneSettings, num_classes: int, input_shape: tuple[int, ...], load: bool) -> nn.Module:
+    if settings.name == FOLDER:
+        folder = _folder(settings)
+        asked = folder.asked(settings.options, input_shape, num_classes, load)
+        return build_from_folder(folder, asked, lambda own: _call(BACKBONES[own.name], own))
+    asked = Asked(settings.name, settings.options, settings.weights, num_classes, input_shape, load)
+    if settings.library:
+        asked = Asked(_name(settings), settings.options, settings.weights, num_classes, input_shape, load)
+        return _LIBRARIES[settings.library].build(asked)
+    return _call(_import_callable(settings.name) if ":" in settings.name else BACKBONES[settings.name], asked)
+
+
+def _name(settings: BackboneSettings) -> str:
+    return settings.name.partition(":")[2]
+
+
+def _folder(settings: BackboneSettings) -> ModelFolder:
+    assert settings.checkpoint is not None  # settings without one are refused
+    return read_folder(settings.checkpoint)
 
 
 def _import_callable(name: str) -> Callable[..., Any]:
@@ -103,7 +134,7 @@ def _import_callable(name: str) -> Callable[..., Any]:
         ) from error
     except MODEL_ERRORS as error:
         raise BackboneError(
-            f"backbone.name {name!r}: importing {module_name!r} fails ({_reason(error)}): repair that module"
+            f"backbone.name {name!r}: importing {module_name!r} fails ({reason_of(error)}): repair that module"
         ) from error
     for part in path.split("."):
         if not hasattr(target, part):
@@ -115,78 +146,28 @@ def _import_callable(name: str) -> Callable[..., Any]:
     return target  # type: ignore[no-any-return]
 
 
-def _call(
-    factory: Callable[..., Any], settings: BackboneSettings, num_classes: int, input_shape: tuple[int, ...]
-) -> nn.Module:
-    arguments: dict[str, Any] = dict(settings.options)
+def _call(factory: Callable[..., Any], asked: Asked) -> nn.Module:
+    arguments: dict[str, Any] = dict(asked.options)
     try:
         parameters = inspect.signature(factory).parameters
     except (TypeError, ValueError) as error:
-        raise BackboneError(f"backbone.name {settings.name!r} has no signature: name a Python function") from error
+        raise BackboneError(f"backbone.name {asked.name!r} has no signature: name a Python function") from error
     any_keyword = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     if "num_classes" in parameters or any_keyword:
-        arguments.setdefault("num_classes", num_classes)
+        arguments.setdefault("num_classes", asked.num_classes)
     if "input_shape" in parameters:
-        arguments.setdefault("input_shape", input_shape)
-    unknown = [] if any_keyword else [key for key in settings.options if key not in parameters]
+        arguments.setdefault("input_shape", asked.input_shape)
+    unknown = [] if any_keyword else [key for key in asked.options if key not in parameters]
     if unknown:
         known = [key for key in parameters if key not in ("num_classes", "input_shape")]
-        raise BackboneError(f"backbone.options: {unknown_name(f'option of {settings.name}', unknown[0], known)}")
+        raise BackboneError(f"backbone.options: {unknown_name(f'option of {asked.name}', unknown[0], known)}")
     try:
         model = factory(**arguments)
     except MODEL_ERRORS as error:
         raise BackboneError(
-            f"backbone.name {settings.name!r} cannot be built with options {settings.options} ({_reason(error)}): "
+            f"backbone.name {asked.name!r} cannot be built with options {dict(asked.options)} ({reason_of(error)}): "
             "correct backbone.options"
         ) from error
     if not isinstance(model, nn.Module):
-        raise BackboneError(f"backbone.name {settings.name!r} gives a {type(model).__name__}: let it give an nn.Module")
+        raise BackboneError(f"backbone.name {asked.name!r} gives a {type(model).__name__}: let it give an nn.Module")
     return model
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise BackboneError(f"backbone.checkpoint {path} does not exist: check the path") from None
-    except pickle.UnpicklingError as error:
-        # Its text would advise the user to load the file unsafely.
-        raise BackboneError(
-            f"backbone.checkpoint {path} cannot be read as weights (it is damaged, or holds Python objects beside "
-            f"tensors): {_SAVE_IT}"
-        ) from error
-    except Exception as error:  # torch's readers raise anything on what is no archive
-        raise BackboneError(
-            f"backbone.checkpoint {path} cannot be read as weights ({_reason(error)}): {_SAVE_IT}"
-        ) from error
-    for key in ("state_dict", "model_state", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping) or not content:
-        raise BackboneError(f"backbone.checkpoint {path} holds no state_dict: {_SAVE_IT}")
-    return {str(key).removeprefix("module."): value for key, value in content.items()}
-
-
-def _differ(given: Any, own: Any) -> bool:
-    if given is None or not isinstance(own, Tensor):
-        return given is not None and type(given) is not type(own)
-    return not isinstance(given, Tensor) or given.shape != own.shape or given.is_complex() != own.is_complex()
-
-
-def _shapes(key: str, given: Any, own: Any) -> str:
-    return f"{key} ({_form(given)} instead of {_form(own)})"
-
-
-def _form(value: Any) -> str:
-    if not isinstance(value, Tensor):
-        return type(value).__name__
-    return f"{'complex ' if value.is_complex() else ''}{tuple(value.shape)}"
-
-
-def _reason(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0] or type(error).__name__
-
-
-def _some(keys: list[str], limit: int = 3) -> str:
-    rest = f" and {len(keys) - limit} more" if len(keys) > limit else ""
-    return ", ".join(keys[:limit]) + rest

@@ -13,6 +13,12 @@ from aebnas.errors import BackboneError
 MODEL_ERRORS: tuple[type[BaseException], ...] = (Exception, SystemExit)
 
 
+def reason_of(error: BaseException) -> str:
+    """Return the first line of what an error says that says something; load_state_dict names keys in its second."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2] if lines and lines[0].endswith(":") else lines[:1]) or type(error).__name__
+
+
 def example_input(model: nn.Module, input_shape: tuple[int, ...], batch: int) -> Tensor:
     """Return random input (batch, *input_shape) with the floating dtype and the device of the model's parameters."""
     generator = torch.Generator().manual_seed(batch)
@@ -35,9 +41,9 @@ def check_forward(model: nn.Module, input_shape: tuple[int, ...]) -> int:
             try:
                 logits = running(example_input(model, input_shape, batch))
             except MODEL_ERRORS as error:
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
                 raise BackboneError(
-                    f"backbone {name} fails on a batch of {batch} with input of shape {input_shape} ({reason}): "
+                    f"backbone {name} fails on a batch of {batch} with input of shape {input_shape} "
+                    f"({reason_of(error)}): "
                     "give it options that fit the data"
                 ) from error
         if not isinstance(logits, Tensor):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from aebnas.backbones.check import check_forward, example_input
+from aebnas.backbones.modes import wrap_calls
 from aebnas.backbones.points import Cut, Places
 from aebnas.backbones.trace import trace
 from aebnas.errors import BackboneError
@@ -19,7 +20,11 @@ from aebnas.errors import BackboneError
 
 @dataclass(frozen=True)
 class AttachPoint:
-    """A tensor of the backbone through which all data flows: ``shape`` without the batch, ``macs`` up to here."""
+    """A tensor of the backbone through which all data flows: ``shape`` without the batch, ``macs`` up to here.
+
+    The shape is that of a map (channels, height, width), or of tokens (tokens, width). Maps whose channels the backbone
+    keeps last are handed out with the channels first.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -134,6 +139,7 @@ def cut_backbone(
     traced = trace(model, input_shape, leaves)
     places = Places(traced, model, example_input(model, input_shape, 1))
     cuts = places.spread(max_points) if modules is None else places.named(modules)
+    wrap_calls(traced, places.functions)
     return SegmentedBackbone(
         model,
         _split(traced, cuts, _overwritten(traced, cuts, example_input(model, input_shape, 2))),
@@ -147,12 +153,15 @@ def cut_backbone(
 def _split(traced: fx.GraphModule, cuts: Sequence[Cut], overwritten: set[fx.Node]) -> list[fx.GraphModule]:
     nodes = list(traced.graph.nodes)
     bounds = [0, *(cut.position for cut in cuts), len(nodes) - 2]
-    results = [*(cut.node for cut in cuts), nodes[-1].args[0]]
+    ends = [*((cut.node, cut.channels_last) for cut in cuts), (nodes[-1].args[0], False)]
     segments = []
-    entry = nodes[0]
-    for first, last, result in zip(bounds, bounds[1:], results, strict=False):
+    entry, was_last = nodes[0], False
+    for first, last, (result, is_last) in zip(bounds, bounds[1:], ends, strict=False):
         graph = fx.Graph()
         values = {entry: graph.placeholder("x")}
+        if was_last:
+            back = graph.call_method("permute", (values[entry], 0, 2, 3, 1))
+            values[entry] = graph.call_method("contiguous", (back,))
         if entry in overwritten:
             values[entry] = graph.call_method("clone", (values[entry],))
 
@@ -164,9 +173,10 @@ def _split(traced: fx.GraphModule, cuts: Sequence[Cut], overwritten: set[fx.Node
         for node in nodes[first + 1 : last + 1]:
             if node.op != "get_attr":
                 values[node] = graph.node_copy(node, copied)
-        graph.output(values[result])
+        output = graph.call_method("permute", (values[result], 0, 3, 1, 2)) if is_last else values[result]
+        graph.output(output)
         segments.append(fx.GraphModule(traced, graph, "Segment"))
-        entry = result
+        entry, was_last = result, is_last
     return segments
 
 

@@ -1,8 +1,8 @@
-"""Keeping train mode and eval mode apart in one graph."""
+"""Calls of functions as modules of a graph: to keep train mode and eval mode apart, or to be counted as layers are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,15 +64,27 @@ def merge_modes(evaluation: fx.Graph, training: fx.Graph, training_now: bool) ->
     """Let every call of ``evaluation`` with other constants than its partner go by the mode; return the new modules."""
     modules: dict[str, ByMode] = {}
     for node, other in zip(list(evaluation.nodes), list(training.nodes), strict=True):
-        if node.op not in ("call_function", "call_method") or not _differ(_leaves(node), _leaves(other)):
-            continue
-        function = _Method(node.target) if isinstance(node.target, str) else node.target
-        name = f"by_mode_{len(modules)}"
-        modules[name] = ByMode(function, _template(other), _template(node))
-        modules[name].training = training_now
-        node.op, node.target = "call_module", name
-        node.args, node.kwargs = tuple(node.all_input_nodes), {}
+        if node.op in ("call_function", "call_method") and _differ(_leaves(node), _leaves(other)):
+            name = f"by_mode_{len(modules)}"
+            modules[name] = _as_module(node, name, _template(other), training_now)
     return modules
+
+
+def wrap_calls(traced: fx.GraphModule, nodes: Sequence[fx.Node]) -> None:
+    """Make calls of functions and methods in ``traced`` modules, so that thop sees them."""
+    for number, node in enumerate(nodes):
+        name = f"call_{number}"
+        traced.add_module(name, _as_module(node, name, _template(node), traced.training))
+
+
+def _as_module(node: fx.Node, name: str, train_call: Any, training_now: bool) -> ByMode:
+    function = _Method(node.target) if isinstance(node.target, str) else node.target
+    assert callable(function)
+    module = ByMode(function, train_call, _template(node))
+    module.training = training_now
+    node.op, node.target = "call_module", name
+    node.args, node.kwargs = tuple(node.all_input_nodes), {}
+    return module
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,14 @@ import copy
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from aebnas.backbones.flops import counting_flops
+from aebnas.backbones.layout import channels_last
 from aebnas.backbones.modes import ByMode
 from aebnas.errors import TraceError
 from aebnas.registry import unknown_name
@@ -28,8 +29,9 @@ class Cut:
     node: fx.Node
     position: int
     name: str
-    shape: tuple[int, ...]  # without the batch
+    shape: tuple[int, ...]  # without the batch, of a map with the channels first
     macs: int  # of everything up to here, for one sample
+    channels_last: bool = False  # the value is a map (N, H, W, C)
 
 
 def find_cuts(graph: fx.Graph) -> dict[fx.Node, int]:
@@ -58,7 +60,7 @@ class Places:
         logits = nodes[-1].args[0]
         self.total_macs = self._macs[logits]
         self.cuts = [
-            Cut(node, position, self._name(node), shape[1:], self._macs[node])
+            self._cut(node, position, shape[1:], tuple(example.shape[1:]))
             for node, position in find_cuts(traced.graph).items()
             if node is not logits and node.op != "placeholder" and (shape := _rows_shape(node)) is not None
         ]
@@ -79,21 +81,21 @@ class Places:
             cut = matches[0]
             if cut.node in found:
                 raise TraceError(f"attach.modules: {name!r} and {found[cut.node].name!r} are the same place: drop one")
-            found[cut.node] = Cut(cut.node, cut.position, name, cut.shape, cut.macs)
+            found[cut.node] = replace(cut, name=name)
         return sorted(found.values(), key=lambda cut: cut.position)
 
     def spread(self, count: int) -> list[Cut]:
         """Return at most ``count`` ends of blocks, spread evenly over the cumulative MACs.
 
         Raises:
-            TraceError: no cut between the first and the last layer holds a map of the input's rank.
+            TraceError: no cut between the first and the last layer holds a map of the input's rank, or tokens.
         """
-        useful = [cut for cut in self.cuts if 0 < cut.macs < self.total_macs and self._is_map(cut)]
+        useful = [cut for cut in self.cuts if 0 < cut.macs < self.total_macs and self._is_useful(cut)]
         useful = [cut for cut in useful if cut.macs <= _LATEST_SHARE * self.total_macs] or useful
         if not useful:
             raise TraceError(
-                f"{type(self._model).__name__} has no place inside it through which all data flows as one map: "
-                f"name single-tensor modules under attach.modules ({_some([cut.name for cut in self.cuts])})"
+                f"{type(self._model).__name__} has no place inside it through which all data flows as one map or as "
+                f"tokens: name single-tensor modules under attach.modules ({_some([cut.name for cut in self.cuts])})"
             )
         ranked = [(self._rank_of(cut), cut) for cut in self._one_per_cost(useful)]
         pool: list[Cut] = []
@@ -104,6 +106,17 @@ class Places:
         pool.sort(key=lambda cut: cut.position)
         shares = [cut.macs / self.total_macs for cut in pool]
         return [pool[index] for index in nearest_to_even(shares, min(count, len(pool)))]
+
+    @property
+    def functions(self) -> list[fx.Node]:
+        """The calls of functions and methods that multiply and accumulate, such as attention or ``F.linear``."""
+        nodes = list(self._traced.graph.nodes)
+        pairs = ((node, self._macs[node] - self._macs[before]) for before, node in itertools.pairwise(nodes))
+        return [node for node, macs in pairs if macs and node.op in ("call_function", "call_method")]
+
+    def _cut(self, node: fx.Node, position: int, shape: tuple[int, ...], image: tuple[int, ...]) -> Cut:
+        last = len(shape) == len(image) == 3 and channels_last(node, self._traced, image)
+        return Cut(node, position, self._name(node), (shape[2], *shape[:2]) if last else shape, self._macs[node], last)
 
     def _one_per_cost(self, cuts: list[Cut]) -> Iterator[Cut]:
         """Of neighbours with no MACs between them keep the best: no dropout, before pooling, behind the activation."""
@@ -136,7 +149,10 @@ class Places:
     def _ends_block(self, cut: Cut) -> bool:
         return any(self._compute[path] > 1 for path in cut.node.meta["ends"])
 
-    def _is_map(self, cut: Cut) -> bool:
+    def _is_useful(self, cut: Cut) -> bool:
+        """A map as the input is one, or tokens that were made of it."""
+        if self._rank == 4 and len(cut.shape) == 2:
+            return min(cut.shape) > 1
         return len(cut.shape) + 1 == self._rank and (self._rank == 2 or any(side > 1 for side in cut.shape[1:]))
 
     def _is_dropout(self, cut: Cut) -> bool:

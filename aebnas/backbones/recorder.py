@@ -38,6 +38,19 @@ class Known(fx.Proxy):
             raise fx.proxy.TraceError("a length that depends on the batch size must be a plain number here")
         return first
 
+    def __index__(self) -> int:
+        raise fx.proxy.TraceError(f"a number that depends on {self.depends_on} must be a plain number here")
+
+    __int__ = __index__
+
+    def __float__(self) -> float:
+        return float(self.__index__())
+
+    @property
+    def depends_on(self) -> str:
+        """What differs between inputs, for people."""
+        return "the batch size" if self.from_shapes else "the data"
+
     def __iter__(self) -> Iterator[Any]:
         indexable: Any = self
         return iter([indexable[index] for index in range(len(self))])
@@ -106,8 +119,9 @@ class Recorder(fx.Tracer):
 
     def to_bool(self, obj: fx.Proxy) -> bool:
         """Refuse to decide on a value that is not the same for every input."""
-        reason = "the batch size" if isinstance(obj, Known) and obj.from_shapes else "the data"
-        raise fx.proxy.TraceError(f"the path taken depends on {reason}")
+        raise fx.proxy.TraceError(
+            f"the path taken depends on {obj.depends_on if isinstance(obj, Known) else 'the data'}"
+        )
 
     def create_proxy(
         self, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *rest: Any, **options: Any

@@ -53,8 +53,15 @@ def _both_modes(
     eval_model, train_model = copy.deepcopy(model).eval(), copy.deepcopy(model).train()
     one, two, three = (example_input(model, input_shape, batch) for batch in (1, 2, 3))
     while True:
-        evaluation = _record(eval_model, (one, two), leaves)
-        training = _record(train_model, (two, three), leaves)  # batch-norm cannot train on a single value
+        try:
+            evaluation = _record(eval_model, (one, two), leaves)
+            training = _record(train_model, (two, three), leaves)  # batch-norm cannot train on a single value
+        except _NotRecorded as failure:
+            if not failure.path or not failure.keepable or _is_most_of(model, alike := _alike(model, failure.path)):
+                raise failure.sentence from failure.__cause__
+            # What does the same for every input can be kept in one piece, whatever it is written in.
+            leaves = leaves | alike
+            continue
         clash = first_clash(evaluation, training)
         if clash is None:
             return evaluation, training, eval_model
@@ -73,7 +80,23 @@ def _record(model: nn.Module, inputs: tuple[Tensor, Tensor], leaves: Collection[
     try:
         return recorder.trace(model)
     except MODEL_ERRORS as error:
-        raise _untraceable(model, recorder.failed_in, error) from error
+        raise _NotRecorded(model, recorder.failed_in, error) from error
+
+
+class _NotRecorded(Exception):
+    """An operation that cannot be recorded.
+
+    Attributes:
+        path: The innermost module that it is in; empty: in none.
+        keepable: It does not decide anything by the data.
+        sentence: What is to be said of it.
+    """
+
+    def __init__(self, model: nn.Module, path: str, error: BaseException) -> None:
+        super().__init__()
+        self.path = path
+        self.keepable = isinstance(error, Exception) and not isinstance(error, fx.proxy.TraceError)
+        self.sentence = _untraceable(model, path, error)
 
 
 def _untraceable(model: nn.Module, path: str, error: BaseException) -> TraceError:
@@ -93,6 +116,13 @@ def _alike(model: nn.Module, path: str) -> set[str]:
     if kind.__module__.startswith("torch."):
         return {path}
     return {name for name, module in model.named_modules() if type(module) is kind and name}
+
+
+def _is_most_of(model: nn.Module, paths: Collection[str]) -> bool:
+    """Tell whether modules hold most of the model, so that keeping them whole would leave no place inside it."""
+    kept = {id(weight) for path in paths for weight in model.get_submodule(path).parameters()}
+    sizes = {id(weight): weight.numel() for weight in model.parameters()}
+    return 2 * sum(size for weight, size in sizes.items() if weight in kept) > sum(sizes.values())
 
 
 def _read_batch_size_locally(graph: fx.Graph) -> None:

@@ -1,7 +1,7 @@
 """The layers that branches are made of, each a module that thop counts and ONNX exports.
 
-A factory takes the shape ``(channels, height, width)`` of its input and its options, and returns the module;
-it raises :class:`BranchError` where the layer does not fit the map.
+A factory takes the shape of its input and its options, and returns the module. The shape is that of a map ``(channels,
+height, width)`` or of tokens ``(tokens, width)``; the factory raises :class:`BranchError` where the layer does not fit.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from aebnas.branches.tokens import TokenAttention, TokenMlp
 from aebnas.errors import BranchError
 from aebnas.registry import Registry
 
@@ -19,6 +20,22 @@ Shape = tuple[int, ...]
 LAYERS: Registry[Callable[..., nn.Module]] = Registry("layer", BranchError)
 KERNELS = (1, 3, 5)
 POOL_KERNELS = (2, 3, 5)
+
+
+class LayoutError(BranchError):
+    """A layer or head of maps meets tokens, or one of tokens a map."""
+
+
+def check_is_map(part: str, shape: Shape) -> None:
+    """Raise LayoutError unless ``shape`` is that of a map; ``part`` says what it is for."""
+    if len(shape) != 3:
+        raise LayoutError(f"{part} needs a map (channels, height, width), not a tensor of shape {shape}")
+
+
+def check_is_tokens(part: str, shape: Shape) -> None:
+    """Raise LayoutError unless ``shape`` is that of tokens; ``part`` says what it is for."""
+    if len(shape) != 2:
+        raise LayoutError(f"{part} needs tokens (tokens, width), not a tensor of shape {shape}")
 
 
 def scaled_channels(channels: int, multiplier: float) -> int:
@@ -29,8 +46,7 @@ def scaled_channels(channels: int, multiplier: float) -> int:
 
 
 def _check_map(kind: str, shape: Shape, kernel: int, stride: int, kernels: tuple[int, ...] = KERNELS) -> None:
-    if len(shape) != 3:
-        raise BranchError(f"layer {kind!r} needs a map (channels, height, width), not a tensor of shape {shape}")
+    check_is_map(f"layer {kind!r}", shape)
     if kernel not in kernels:
         raise BranchError(f"layer {kind!r}: kernel must be one of {kernels} (got {kernel})")
     if stride not in (1, 2, 3, 4):
@@ -77,8 +93,7 @@ def average_pool(shape: Shape, *, kernel: int = 3, stride: int = 2) -> nn.Module
 @LAYERS.add("shrink")
 def shrink(shape: Shape, *, factor: int = 2) -> nn.Module:
     """Average over blocks of ``factor`` x ``factor`` pixels: the cheapest way to make the rest of a branch cheap."""
-    if len(shape) != 3:
-        raise BranchError(f"layer 'shrink' needs a map (channels, height, width), not a tensor of shape {shape}")
+    check_is_map("layer 'shrink'", shape)
     if not 2 <= factor <= min(shape[1:]):
         raise BranchError(f"layer 'shrink' by {factor} does not fit a {min(shape[1:])}-pixel map")
     return nn.AvgPool2d(factor, factor)
@@ -87,8 +102,7 @@ def shrink(shape: Shape, *, factor: int = 2) -> nn.Module:
 @LAYERS.add("batch-norm")
 def batch_norm(shape: Shape) -> nn.Module:
     """Batch normalisation over channels."""
-    if len(shape) != 3:
-        raise BranchError(f"layer 'batch-norm' needs a map (channels, height, width), not a tensor of shape {shape}")
+    check_is_map("layer 'batch-norm'", shape)
     return nn.BatchNorm2d(shape[0])
 
 
@@ -107,11 +121,34 @@ def hard_swish(shape: Shape) -> nn.Module:
 @LAYERS.add("resize")
 def resize(shape: Shape, *, size: int = 8) -> nn.Module:
     """Bicubic resizing to ``size`` x ``size``, as in the stages of AEBNAS's public code (arXiv 2512.10671)."""
-    if len(shape) != 3:
-        raise BranchError(f"layer 'resize' needs a map (channels, height, width), not a tensor of shape {shape}")
+    check_is_map("layer 'resize'", shape)
     if not 1 <= size <= 256:
         raise BranchError(f"layer 'resize': size must be 1 to 256 (got {size})")
     return nn.Upsample((size, size), mode="bicubic", align_corners=False)
+
+
+@LAYERS.add("token-norm")
+def token_norm(shape: Shape) -> nn.Module:
+    """Layer normalisation of each token."""
+    check_is_tokens("layer 'token-norm'", shape)
+    return nn.LayerNorm(shape[1])
+
+
+@LAYERS.add("token-mlp")
+def token_mlp(shape: Shape, *, ratio: float = 1.0) -> nn.Module:
+    """The half of a transformer's block that works on each token by itself; ``ratio`` is its inner over its width."""
+    check_is_tokens("layer 'token-mlp'", shape)
+    return TokenMlp(shape[1], scaled_channels(shape[1], ratio))
+
+
+@LAYERS.add("token-attention")
+def token_attention(shape: Shape, *, width: float = 0.25, heads: int = 4) -> nn.Module:
+    """The half of a transformer's block that mixes tokens, in ``width`` times as many channels."""
+    check_is_tokens("layer 'token-attention'", shape)
+    inside = scaled_channels(shape[1], width)
+    if heads < 1 or inside % heads:
+        raise BranchError(f"layer 'token-attention': {heads} heads do not divide {inside} channels")
+    return TokenAttention(shape[0], shape[1], inside, heads)
 
 
 def output_shape(module: nn.Module, shape: Shape) -> Shape:

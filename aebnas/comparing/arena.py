@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from aebnas.backbones.build import build_backbone
-from aebnas.backbones.cut import SegmentedBackbone, cut_backbone
+from aebnas.backbones.build import build_backbone, comes_trained
+from aebnas.backbones.cut import AttachPoint, SegmentedBackbone, cut_backbone
 from aebnas.backbones.points import nearest_to_even
 from aebnas.branches.build import fits
 from aebnas.branches.spec import BranchSpec
@@ -41,9 +41,10 @@ def fresh_backbone(
     Raises:
         ExperimentError: it would come trained. BackboneError: it cannot be built or cut.
     """
-    if experiment.backbone.checkpoint is not None:
+    if comes_trained(experiment.backbone, data.num_classes):
+        key = "checkpoint" if experiment.backbone.weights is None else "weights"
         raise ExperimentError(
-            "backbone.checkpoint: a comparison trains the backbone from its initialisation for every seed: leave it out"
+            f"backbone.{key}: a comparison trains the backbone from its initialisation for every seed: leave it out"
         )
     seed_everything(seed)
     model = build_backbone(experiment.backbone, num_classes=data.num_classes, input_shape=data.input_shape)
@@ -68,22 +69,25 @@ def choose_branches(experiment: Experiment, backbone: SegmentedBackbone) -> tupl
         specs = [BranchSpec.from_json(branch) for branch in settings.branches]
         return _in_order(specs, [point.name for point in points])
     space, classes = load_space(experiment.space), backbone.num_classes
-    usable = [point for point in points if fits(_branch(space, point.name, ()), point.shape, classes)]
+    usable = [point for point in points if _bare_branch(space, point, classes) is not None]
     if len(usable) < settings.exits:
         raise ExperimentError(
             f"compare.exits is {settings.exits}, but branches fit at {len(usable)} attach points: raise attach.points "
             "or lower compare.exits"
         )
     chosen = nearest_to_even([point.macs / backbone.macs for point in usable], settings.exits)
-    layers = _layers(space, settings.branch)
     specs = []
     for point in (usable[index] for index in chosen):
-        kept: tuple[str, ...] = ()
-        for name in layers:
-            # As the search does: a layer that does not fit what is left of the map counts as none.
-            longer = _branch(space, point.name, (*kept, name))
-            kept = (*kept, name) if fits(longer, point.shape, classes) else kept
-        specs.append(_branch(space, point.name, kept))
+        kept = bare = _bare_branch(space, point, classes)
+        assert kept is not None and bare is not None
+        for layers in _layers(space, settings.branch):
+            for name in layers:
+                # As the search does: a layer that does not fit what is left of the map counts as none.
+                longer = dataclasses.replace(kept, layers=kept.layers + space.layer_choices()[name])
+                kept = longer if fits(longer, point.shape, classes) else kept
+            if kept != bare:
+                break  # the first of the starts that is for tensors like this one
+        specs.append(kept)
     return tuple(specs)
 
 
@@ -97,15 +101,16 @@ def _in_order(specs: Sequence[BranchSpec], names: Sequence[str]) -> tuple[Branch
     return tuple(sorted(specs, key=lambda spec: names.index(spec.attach)))
 
 
-def _layers(space: SpaceDefinition, chosen: Sequence[str] | None) -> Sequence[str]:
+def _layers(space: SpaceDefinition, chosen: Sequence[str] | None) -> Sequence[Sequence[str]]:
     if chosen is None:
-        return space.starts[0] if space.starts else ()
+        return space.starts
     for name in chosen:
         if name not in (NONE, *space.layers):
             raise ExperimentError(f"compare.branch: {unknown_name('choice', name, [NONE, *space.layers])}")
-    return chosen
+    return [chosen]
 
 
-def _branch(space: SpaceDefinition, attach: str, layers: Sequence[str]) -> BranchSpec:
-    choices, heads = space.layer_choices(), space.head_choices()
-    return BranchSpec(attach, tuple(part for name in layers for part in choices[name]), next(iter(heads.values())))
+def _bare_branch(space: SpaceDefinition, point: AttachPoint, classes: int) -> BranchSpec | None:
+    """Return the branch of the first head of ``space`` that fits ``point``; None where none does."""
+    bare = (BranchSpec(point.name, (), head) for head in space.head_choices().values())
+    return next((branch for branch in bare if fits(branch, point.shape, classes)), None)

@@ -2,14 +2,16 @@
 
 thop counts leaf modules, as in the figures that the field reports: convolutions and linear layers exactly, batch-norm
 as 4 per element, average pooling as 1 per output element (adaptive: 1 per input and output element), bicubic resizing
-as 259 per output element, activations and max-pooling as nothing. Functional calls in a user's model
-(``torch.matmul``, ``F.linear``) escape it; PyTorch's own counter sees those, so the two are compared.
+as 259 per output element, activations and max-pooling as nothing. It is told of attention, of the products of our
+layers, and of the functional calls (``torch.matmul``, ``F.linear``) that a cut backbone makes as modules. Those inside
+a module that is kept whole escape it; PyTorch's own counter sees them, so the two are compared.
 """
 
 from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import Any
 
 import thop
 import torch
@@ -17,6 +19,8 @@ from torch import nn
 
 from aebnas.backbones.cut import SegmentedBackbone
 from aebnas.backbones.flops import counting_flops
+from aebnas.backbones.modes import ByMode
+from aebnas.branches.tokens import Product
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,9 @@ def segment_macs(backbone: SegmentedBackbone) -> list[int]:
 
 def _by_kind(probe: nn.Module, samples: tuple[torch.Tensor, ...]) -> dict[str, float]:
     """Return thop's total, and its total over the layers that are products (convolutions and linear layers)."""
-    total, _, tree = thop.profile(probe, samples, verbose=False, ret_layer_info=True)
-    products = (nn.Linear, nn.modules.conv._ConvNd)
+    told = {Product: _count_call, ByMode: _count_call, nn.MultiheadAttention: _count_attention}
+    total, _, tree = thop.profile(probe, samples, custom_ops=told, verbose=False, ret_layer_info=True)
+    products = (nn.Linear, nn.modules.conv._ConvNd, *told)
     names = {name: isinstance(part, products) for name, part in probe.named_modules()}
 
     def walk(layers: dict[str, tuple[float, float, dict]], prefix: str) -> float:  # type: ignore[type-arg]
@@ -66,3 +71,20 @@ def _by_kind(probe: nn.Module, samples: tuple[torch.Tensor, ...]) -> dict[str, f
 
     alone = total if isinstance(probe, products) else walk(tree, "")
     return {"all": total, "products": alone}
+
+
+def _count_call(module: Any, inputs: tuple[Any, ...], _: Any) -> None:
+    with counting_flops() as counter:
+        module.forward(*inputs)
+    module.total_ops += counter.get_total_flops() // 2
+
+
+def _count_attention(module: Any, inputs: tuple[torch.Tensor, ...], _: Any) -> None:
+    """Count projections, scores and mixtures, from the shapes; its fast path calls no layer that could be counted."""
+    if len(inputs) < 3:
+        return  # given by name, which hooks do not see: it is reported as missed
+    query, key, value = (given if module.batch_first else given.transpose(0, 1) for given in inputs[:3])
+    width = module.embed_dim
+    batch, asking, hearing = *query.shape[:2], key.shape[1]
+    projections = asking * query.shape[2] + hearing * (key.shape[2] + value.shape[2]) + asking * width
+    module.total_ops += batch * width * (projections + 2 * asking * hearing)

@@ -49,7 +49,7 @@ def export_block(
     axes = {name: {0: BATCH} for name in (*input_names, *output_names)} if dynamic_batch else None
     # The annotation knows paths only; the TorchScript exporter takes a file object as well.
     buffer: Any = io.BytesIO()
-    with _eval_mode(module), torch.no_grad(), warnings.catch_warnings(), _no_graph_dump():
+    with _eval_mode(module), torch.no_grad(), warnings.catch_warnings(), _no_graph_dump(), _attention_unfused():
         warnings.simplefilter("ignore")
         try:
             torch.onnx.export(
@@ -101,6 +101,17 @@ def _eval_mode(module: nn.Module) -> Iterator[None]:
     finally:
         for part, training in modes:
             part.training = training
+
+
+@contextlib.contextmanager
+def _attention_unfused() -> Iterator[None]:
+    """Let attention be the operations that it is made of: ONNX does not have the fused one that eval mode takes."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
 
 
 @contextlib.contextmanager

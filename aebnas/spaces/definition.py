@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from pydantic import Field, field_validator, model_validator
 
 from aebnas.branches.build import make_head, make_layer
+from aebnas.branches.layers import LayoutError, Shape
 from aebnas.branches.spec import PartSpec
 from aebnas.errors import BranchError, SpaceError
 from aebnas.registry import unknown_name
@@ -17,8 +18,8 @@ from aebnas.resources import resource_folder, resource_names
 from aebnas.settings import Settings, parse_settings, read_yaml
 
 NONE = "none"
-# A map on which every layer and head of sensible options fits: its side is a multiple of 1 to 16.
-_ROOMY = (64, 720720, 720720)
+# A map and tokens on which every layer and head of sensible options fits: sizes are multiples of 1 to 16.
+_ROOMY: tuple[Shape, ...] = ((64, 720720, 720720), (720720, 720720))
 
 
 class SpaceDefinition(Settings):
@@ -43,15 +44,14 @@ class SpaceDefinition(Settings):
         for name, parts in choices.items():
             if name == NONE and parts:
                 raise ValueError("'none' stands for no layers: leave it out or give it an empty list")
-            for part in parts:
-                _check_part(part, f"layers.{name}", lambda parsed: make_layer(parsed, _ROOMY))
+            _check_parts(parts, f"layers.{name}", make_layer)
         return choices
 
     @field_validator("heads")
     @classmethod
     def _known_heads(cls, choices: dict[str, Any]) -> dict[str, Any]:
         for name, part in choices.items():
-            _check_part(part, f"heads.{name}", lambda parsed: make_head(parsed, _ROOMY, 2))
+            _check_parts([part], f"heads.{name}", lambda parsed, shape: make_head(parsed, shape, 2))
         return choices
 
     @model_validator(mode="after")
@@ -95,11 +95,30 @@ def space_names() -> list[str]:
     return resource_names("search_spaces")
 
 
-def _check_part(part: Any, key: str, make: Callable[[PartSpec], object]) -> None:
-    # Without this a part that can never be built would fit no attach point, and silently never be offered.
-    try:
-        with torch.device("meta"):
-            make(PartSpec.parse(part, key))
-    except BranchError as error:
-        message = str(error)
-        raise ValueError(message if message.startswith(key) else f"{key}: {message}") from None
+def _check_parts(parts: Sequence[Any], key: str, make: Callable[[PartSpec, Shape], object]) -> None:
+    """Refuse parts that can never be built in a row, on a map or on tokens.
+
+    They would fit no attach point, and silently never be offered.
+    """
+    usable = set(_ROOMY)
+    for part in parts:
+        try:
+            usable &= _layouts(PartSpec.parse(part, key), make)
+        except BranchError as error:
+            message = str(error)
+            raise ValueError(message if message.startswith(key) else f"{key}: {message}") from None
+    if not usable:
+        raise ValueError(f"{key} has layers of maps and layers of tokens, which never meet: make it two choices")
+
+
+def _layouts(part: PartSpec, make: Callable[[PartSpec, Shape], object]) -> set[Shape]:
+    """Return where ``part`` can be built; its own BranchError where that is nowhere."""
+    fitting: set[Shape] = set()
+    for shape in _ROOMY:
+        try:
+            with torch.device("meta"):
+                make(part, shape)
+        except LayoutError:
+            continue
+        fitting.add(shape)
+    return fitting

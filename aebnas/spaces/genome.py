@@ -121,7 +121,8 @@ def starting_points(genome: Genome) -> list[dict[str, str]]:
     """
     spread = np.linspace(0, len(genome.points) - 1, min(genome.max_exits, len(genome.points))).round()
     shapes = [branches_at(genome, shape, set(spread.astype(int).tolist())) for shape in ((), *genome.starts)]
-    return [values | chosen for values in shapes for chosen in genome.network.variations()]
+    distinct = {tuple(values.items()): values for values in shapes}  # starts for maps are bare heads on tokens
+    return [values | chosen for values in distinct.values() for chosen in genome.network.variations()]
 
 
 def branches_at(genome: Genome, shape: Sequence[str], on: Collection[int]) -> dict[str, str]:

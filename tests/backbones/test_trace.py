@@ -73,8 +73,16 @@ class PerRow(nn.Module):
         return torch.stack([row + 1 for row in x])
 
 
+class Measuring(nn.Module):
+    def forward(self, x):
+        for _ in range(int(x.sum())):
+            x = x + 1
+        return x
+
+
 class Assigning(nn.Module):
     def forward(self, x):
+        x = x.clone()
         x[:, 0] = 0
         return x
 
@@ -84,12 +92,32 @@ class Assigning(nn.Module):
     [
         (Rows(), "if x.shape[0] % 2 == 0", "batch size"),
         (PerRow(), "torch.stack([row + 1 for row in x])", "batch size"),
-        (Assigning(), "x[:, 0] = 0", "item assignment"),
+        (Measuring(), "range(int(x.sum()))", "the data"),
     ],
 )
 def test_what_else_cannot_be_recorded(layer, line, reason):
     with pytest.raises(TraceError, match=f":{line_of(line)} .*{reason}.*backbone.leaves"):
         trace(classifier(layer), SHAPE)
+
+
+def test_what_cannot_be_recorded_but_decides_nothing_is_kept_whole_by_itself():
+    model = classifier(Assigning(), nn.ReLU()).eval()
+    images = torch.randn(3, *SHAPE)
+    cut = cut_backbone(model, SHAPE, modules=["1"])
+    assert torch.equal(cut(images), model(images))
+    assert not cut.segments[0](images)[:, 0].any()
+
+
+def test_what_is_most_of_the_model_is_not_kept_whole_by_itself():
+    class Body(nn.Conv2d):
+        def forward(self, x):
+            x = super().forward(x)
+            x[:, 0] = 0
+            return x
+
+    # There would be nowhere left to cut.
+    with pytest.raises(TraceError, match=r"item assignment; .*'0'.*backbone\.leaves"):
+        trace(nn.Sequential(Body(2, 3, 8), nn.Flatten()), SHAPE)
 
 
 def test_a_line_in_the_backbone_itself_is_named_too():

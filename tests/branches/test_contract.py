@@ -20,6 +20,7 @@ from aebnas.export.blocks import block_bytes, export_block
 
 CLASSES = 5
 SHAPES = [(3, 8, 8), (8, 7, 7), (16, 12, 8), (4, 28, 28)]
+TOKENS = [(5, 8), (17, 12)]
 OPTIONS = {
     "conv": [{}, {"kernel": 1}, {"kernel": 5, "stride": 4, "channels": 2}, {"stride": 2, "channels": 0.5}],
     "dsconv": [{}, {"kernel": 5, "stride": 3}, {"stride": 2, "channels": 1.5}],
@@ -29,6 +30,9 @@ OPTIONS = {
     "resize": [{}, {"size": 10}, {"size": 5}],
     "grid-linear": [{"size": 1}],
     "expand-mix": [{}, {"expand": 2, "mix": 12}],
+    "token-mlp": [{}, {"ratio": 0.5}, {"ratio": 4}],
+    "token-attention": [{}, {"width": 1, "heads": 2}],
+    "token-linear": [{}, {"pool": "class"}],
     "prototype-pooling": [{}, {"width": 6, "prototypes": 3}],
 }
 
@@ -37,9 +41,15 @@ def parts(kinds) -> list[PartSpec]:
     return [PartSpec.of(kind, **options) for kind in kinds for options in OPTIONS.get(kind, [{}])]
 
 
-LAYER_CASES = list(itertools.product(parts(LAYERS), SHAPES))
+def cases(kinds) -> list[tuple[PartSpec, tuple[int, ...]]]:
+    for_tokens = [kind for kind in kinds if kind.startswith("token-")]
+    for_maps = [kind for kind in kinds if kind not in for_tokens]
+    return [*itertools.product(parts(for_maps), SHAPES), *itertools.product(parts(for_tokens), TOKENS)]
+
+
+LAYER_CASES = cases(LAYERS)
 HEAD_CASES = [
-    *itertools.product(parts(HEADS), SHAPES),
+    *cases(HEADS),
     *((PartSpec("grid-linear"), shape) for shape in SHAPES if shape[1] % 2 == 0),
     (PartSpec.of("grid-linear", size=4), (4, 28, 28)),
 ]
@@ -53,7 +63,7 @@ def named(cases) -> list:
 every_part = pytest.mark.parametrize(("make", "part", "shape"), named(CASES))
 # Exporting is slow: an odd and an even map say all that the others would.
 every_exported = pytest.mark.parametrize(
-    ("make", "part", "shape"), named([case for case in CASES if case[1][1] in SHAPES[1:3]])
+    ("make", "part", "shape"), named([case for case in CASES if case[1][1] in (*SHAPES[1:3], *TOKENS)])
 )
 
 
@@ -136,18 +146,27 @@ def test_its_macs_are_counted_completely(make, part, shape):
     assert count.macs > 0 or not has_products
 
 
+def refused(kind: str) -> tuple[str, list[tuple[int, ...]]]:
+    """What a layer or head needs, and what it refuses."""
+    if kind.startswith("token-"):
+        return "tokens", [(), (8,), (8, 4, 4), (8, 4, 4, 4)]
+    return "a map", [(), (8,), (8, 4), (8, 4, 4, 4)]
+
+
 @pytest.mark.parametrize("kind", [kind for kind in LAYERS if kind not in ("relu", "hard-swish")])
-@pytest.mark.parametrize("shape", [(), (8,), (8, 4), (8, 4, 4, 4)])
-def test_a_layer_for_maps_refuses_everything_else(kind, shape):
-    with pytest.raises(BranchError, match=f"layer '{kind}' needs a map"):
-        make_layer(PartSpec(kind), shape)
+def test_a_layer_for_maps_refuses_tokens_and_the_other_way_round(kind):
+    needed, shapes = refused(kind)
+    for shape in shapes:
+        with pytest.raises(BranchError, match=f"layer '{kind}' needs {needed}"):
+            make_layer(PartSpec(kind), shape)
 
 
 @pytest.mark.parametrize("kind", list(HEADS))
-@pytest.mark.parametrize("shape", [(), (8,), (8, 4), (8, 4, 4, 4)])
-def test_a_head_refuses_everything_but_maps(kind, shape):
-    with pytest.raises(BranchError, match=f"head '{kind}' needs a map"):
-        make_head(PartSpec(kind), shape, CLASSES)
+def test_a_head_for_maps_refuses_tokens_and_the_other_way_round(kind):
+    needed, shapes = refused(kind)
+    for shape in shapes:
+        with pytest.raises(BranchError, match=f"head '{kind}' needs {needed}"):
+            make_head(PartSpec(kind), shape, CLASSES)
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,25 @@ def test_a_wrong_head_is_one_sentence_that_says_where_it_stands(part, sentence):
         build_branch(BranchSpec("stem", (), part), SHAPE, 3)
 
 
+@pytest.mark.parametrize(
+    ("part", "sentence"),
+    [
+        (PartSpec.of("token-mlp", ratio=0), r"channels must be a multiplier in \(0, 8\] \(got 0\)"),
+        (PartSpec.of("token-attention", heads=3), "layer 'token-attention': 3 heads do not divide 4 channels"),
+        (PartSpec.of("token-attention", heads=0), "layer 'token-attention': 0 heads do not divide"),
+        (PartSpec.of("token-norm", eps=1.0), "layer 'token-norm' takes no options"),
+    ],
+)
+def test_a_wrong_layer_of_tokens_is_one_sentence(part, sentence):
+    with pytest.raises(BranchError, match=sentence):
+        make_layer(part, (9, 16))
+
+
+def test_a_wrong_pool_of_tokens_names_those_there_are():
+    with pytest.raises(BranchError, match=r"pool must be one of mean, class \(got 'max'\)"):
+        make_head(PartSpec.of("token-linear", pool="max"), (9, 16), 3)
+
+
 def test_a_plug_in_of_ones_own_needs_no_annotations(monkeypatch):
     class Own(nn.Conv2d):
         def __init__(self, shape, width=3):

@@ -62,6 +62,34 @@ def test_a_cascaded_branch_hears_through_one_linear_layer(cascade, link):
     assert count_macs(linked, (8, 6, 6), (5,)) == MacCount((36 + 1) * 8 + 8 * 5 + link)
 
 
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_attention_is_its_projections_scores_and_mixtures(batch_first):
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=batch_first)
+
+        def forward(self, x):
+            x = x if batch_first else x.transpose(0, 1)
+            return self.attention(x, x, x)[0]
+
+    tokens, width = 5, 8
+    macs = 4 * tokens * width * width + 2 * tokens * tokens * width
+    assert count_macs(Own(), (tokens, width)) == MacCount(macs)
+
+
+def test_layers_of_tokens():
+    tokens, width = 9, 16
+    norm = 4 * tokens * width
+    mlp = count_macs(make_layer(PartSpec.of("token-mlp", ratio=2), (tokens, width)), (tokens, width))
+    assert mlp == MacCount(norm + 2 * tokens * width * 2 * width)
+    attention = count_macs(make_layer(PartSpec("token-attention"), (tokens, width)), (tokens, width))
+    inside, softmax = 4, 4 * tokens * (3 * tokens - 1)
+    products = tokens * width * 4 * inside + 2 * tokens * tokens * inside
+    assert attention.missed == 0
+    assert attention.macs == norm + products + softmax
+
+
 def test_a_single_linear_layer():
     assert count_macs(nn.Linear(30, 7), (30,)) == MacCount(30 * 7)
 
@@ -127,7 +155,7 @@ def test_products_that_thop_does_not_see_are_reported(call, missed):
 
 
 @pytest.mark.parametrize("weights", [False, True])
-def test_attention_is_reported_although_it_runs_fused(weights):
+def test_attention_is_counted_although_it_runs_fused(weights):
     class Attention(nn.Module):
         def __init__(self):
             super().__init__()
@@ -137,7 +165,7 @@ def test_attention_is_reported_although_it_runs_fused(weights):
             return self.attention(x, x, x, need_weights=weights)[0]
 
     # 5 tokens of width 8: three projections in and one out, then scores and weighted values.
-    assert count_macs(Attention(), (5, 8)) == MacCount(0, 4 * 5 * 8 * 8 + 2 * 5 * 5 * 8)
+    assert count_macs(Attention(), (5, 8)) == MacCount(4 * 5 * 8 * 8 + 2 * 5 * 5 * 8)
     assert torch.backends.mha.get_fastpath_enabled()
 
 

@@ -235,17 +235,24 @@ def test_a_block_that_seems_faster_than_nothing_costs_nothing(backbone):
 
 
 def test_what_thop_misses_in_the_backbone_is_reported(backbone):
+    class Square(nn.Module):
+        def forward(self, x):
+            return torch.matmul(x, x.transpose(2, 3))
+
     class WithProduct(nn.Module):
         def __init__(self):
             super().__init__()
-            self.conv, self.head = nn.Conv2d(2, 4, 3, padding=1), nn.Linear(4, 3)
+            self.conv, self.square, self.head = nn.Conv2d(2, 4, 3, padding=1), Square(), nn.Linear(4, 3)
 
         def forward(self, x):
-            x = self.conv(x)
-            return self.head(torch.matmul(x, x.transpose(2, 3)).mean((2, 3)))
+            return self.head(self.square(self.conv(x)).mean((2, 3)))
 
-    model = CostModel(cut_backbone(WithProduct(), (2, 8, 8), modules=["conv"]).eval(), None)
-    assert model.missed_macs == 4 * 8 * 8 * 8
+    def missed(*leaves):
+        return CostModel(cut_backbone(WithProduct(), (2, 8, 8), modules=["conv"], leaves=leaves).eval(), None)
+
+    assert missed("square").missed_macs == 4 * 8 * 8 * 8
+    # Where it can look inside, nothing is missed.
+    assert missed().missed_macs == 0
     assert CostModel(backbone, None).missed_macs == 0
 
 

@@ -39,8 +39,11 @@ def test_every_packaged_space_loads_and_all_its_choices_fit_somewhere(name):
     assert space.description
     layers, heads = space.layer_choices(), space.head_choices()
     assert len(layers) > 1
+    somewhere = [(16, 32, 32), (17, 16)]
     for parts, head in itertools.product(layers.values(), heads.values()):
-        assert fits(BranchSpec("point", parts, head), (16, 32, 32), 10)
+        (shape,) = (shape for shape in somewhere if fits(BranchSpec("point", (), head), shape, 10))
+        for_tokens = {part.kind.startswith("token-") for part in parts} or {len(shape) == 2}
+        assert fits(BranchSpec("point", parts, head), shape, 10) == (for_tokens == {len(shape) == 2})
 
 
 @pytest.mark.parametrize("name", space_names())
@@ -159,3 +162,10 @@ def test_a_space_is_frozen():
     space = SpaceDefinition(heads={"pooled": "pooled-linear"})
     with pytest.raises(ValueError, match="frozen"):
         space.slots = 3
+
+
+def test_layers_of_maps_and_of_tokens_are_no_choice_together(write):
+    mixed = GOOD.replace("[{kind: conv, kernel: 3}, relu]", "[{kind: conv, kernel: 3}, token-norm]")
+    with pytest.raises(SpaceError, match=r"layers.conv3 has layers of maps and layers of tokens, which never meet"):
+        load_space(write(mixed))
+    assert load_space(write(GOOD.replace("[{kind: conv, kernel: 3}, relu]", "[token-norm, relu]")))

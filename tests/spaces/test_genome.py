@@ -152,7 +152,7 @@ def test_what_is_offered_does_not_depend_on_the_order_of_the_heads():
 def test_small_maps_are_offered_less():
     genome = packaged("compact", "fashion")
     assert genome.genes["exit2_head"] == ("pooled-linear", "expand-mix-2")  # 7 pixels have no half
-    assert set(genome.genes["exit0_layer0"]) == set(genome.layers)
+    assert set(genome.genes["exit0_layer0"]) == {name for name in genome.layers if not name.startswith("token-")}
     assert set(packaged("compact", "digits").genes["exit3_layer0"]) == {"none"}
 
 
@@ -216,7 +216,9 @@ def test_nowhere_to_attach_is_an_error_with_the_fix():
 def test_a_search_starts_from_bare_heads_and_then_the_spaces_own_branches(space, backbone):
     genome = packaged(space, backbone)
     starts = starting_points(genome)
-    assert len(starts) == 1 + len(genome.starts)
+    offered = {name for gene, choices in genome.genes.items() if "_layer" in gene for name in choices}
+    # Those that are made of nothing that fits anywhere are the bare heads again.
+    assert len(starts) == 1 + sum(not offered.isdisjoint(start) for start in genome.starts)
     for start in starts:
         assert list(start) == list(genome.genes)
         assert all(value in genome.genes[name] for name, value in start.items())
@@ -254,3 +256,18 @@ def test_a_space_without_layers_has_one_start():
     genome = genome_of(SpaceDefinition(slots=0, heads={"pooled": "pooled-linear"}), [(4, 8, 8)])
     assert list(genome.genes) == ["exit0", "exit0_head"]
     assert starting_points(genome) == [{"exit0": "on", "exit0_head": "pooled"}]
+
+
+def test_the_default_space_has_branches_for_maps_and_for_tokens():
+    genome = genome_of(load_space("compact"), [(16, 14, 14), (17, 24)])
+    of_map, of_tokens = (set(genome.genes[f"exit{number}_layer0"]) for number in range(2))
+    assert of_map & of_tokens == {"none"}
+    assert "conv3" in of_map and "token-mlp" in of_tokens
+    assert genome.genes["exit0_head"] == ("pooled-linear", "expand-mix-2")
+    assert genome.genes["exit1_head"] == ("token-mean", "token-class")
+
+
+def test_no_search_starts_twice_from_the_same():
+    for shapes in ([(16, 14, 14), (32, 7, 7)], [(17, 24)] * 2):
+        starts = starting_points(genome_of(load_space("compact"), shapes))
+        assert len({tuple(sorted(start.items())) for start in starts}) == len(starts) > 1
