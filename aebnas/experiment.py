@@ -64,7 +64,7 @@ class Experiment(Settings):
         default=(), description="modules or .py files that register layers, heads, regimes or confidences of your own"
     )
     # Seeds are counted up from here, and numpy's end at 2**32.
-    seed: int = Field(default=0, ge=0, lt=2**31)
+    seed: int = Field(default=0, ge=0, lt=2**31, description="of the splits, the weights and the sampler")
     data: DataSettings = DataSettings()
     backbone: BackboneSettings = BackboneSettings()
     backbone_training: BackboneFitSettings | None = Field(
