@@ -34,6 +34,7 @@ _BOUNDS = {
     "min_length": "at least {}",
     "max_length": "at most {}",
 }
+_KEYS = "keys"
 # Names that are looked up elsewhere: what may stand at these keys is known there.
 _NAMES = {
     "accelerator": "aebnas.training.accelerator:CHOICES",
@@ -100,7 +101,7 @@ def _words(annotation: Any) -> str:
     if origin in _FORMS:
         return _FORMS[origin](get_args(annotation))
     if settings_in(annotation):
-        return "keys, below"
+        return _KEYS
     if annotation in _PLAIN:
         return _PLAIN[annotation]
     raise TypeError(f"no words for {annotation!r}: teach them to {__file__}")
@@ -120,7 +121,7 @@ _FORMS: dict[Any, Callable[[tuple[Any, ...]], str]] = {
     types.UnionType: _any_of,
     tuple: lambda inside: f"list of: {_words(inside[0])}",
     list: lambda inside: f"list of: {_words(inside[0])}",
-    dict: lambda inside: f"keys with: {_words(inside[1])}",
+    dict: lambda inside: f"by name: {_words(inside[1])}",
 }
 
 
@@ -134,6 +135,7 @@ def _key(name: str, field: FieldInfo, described: str) -> Key:
     if name in _NAMES:
         words += f": {', '.join(f'`{known}`' for known in _known(_NAMES[name]))}"
     inner = settings_in(field.annotation)
+    words = words.replace(_KEYS, f"[keys](#{name.replace('.', '')})")
     meaning = described or (summary(inner[0]) if inner else "")
     return Key(name, words, _default(field), meaning)
 
