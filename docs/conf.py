@@ -17,7 +17,8 @@ version = release = aebnas.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton", "settings_reference"]
 exclude_patterns = ["_build", "_ext"]
-nitpicky = False
+# Fragments of files and other languages: what is coloured is no more than a help.
+suppress_warnings = ["misc.highlighting_failure"]
 
 myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]
 # Links such as training.md#cuda go to headings, by the names that code hosts give them.
