@@ -130,13 +130,12 @@ def shares_section(front: Front, seen: Seen, attach: Sequence[str]) -> list[Mark
             name = f"{row['id']} (default pick)" if row is front.pick else row["id"]
             shown = {exit_.name: exit_.share for exit_ in shown_exits(row)}
             yield [name, "validation, as tuned", _bar(shown, steps), _text(shown), "all"]
-            for split, left in seen.get(row["id"], {}).items():
+            if row["id"] in seen:
+                left = seen[row["id"]]["test"]
                 found = {exit_name(row, exit_): share for exit_, share in left.shares.items()}
                 whole = len(left.exits) == left.of
-                if split == "validation" and whole:
-                    continue
                 count = f"all {left.of:,}" if whole else f"{len(left.exits):,} of {left.of:,}, at random"
-                yield [name, split, _bar(found, steps), _text(found), count]
+                yield [name, "test", _bar(found, steps), _text(found), count]
 
     headings = ["finalist", "split", "from the first exit to the final one", "%", "images"]
     return [legend, table("Where images leave", headings, lines(), class_="bars")]

@@ -53,12 +53,15 @@ function showDetails() {
   title.replaceChildren(point.id, point.pick ? el("span", { class: "badge" }, "default pick") : "");
   box.replaceChildren(title,
     pairs([...settings, ...accuracyLines(point), ...costsOf(point)]),
-    el("div", { class: "command" }, el("pre", { tabindex: 0 }, el("code", { id: "command" }, command)),
+    el("div", { class: "command" }, el("pre", { tabindex: 0 }, el("code", { id: "command" }, unbroken(command))),
       el("button", { type: "button", onclick: (event) => copy(command, event.target) }, "Copy")));
   const scroll = (label, inside) => el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label }, inside);
   byId("drawn").replaceChildren(...(point.kind === "backbone" ? [] : [
     scroll("Drawing of the selected network", drawNetwork(point)), scroll("Exits of the selected network", exitTable(point))]));
 }
+
+/** A command that breaks between its words only. */
+const unbroken = (command) => command.split(" ").flatMap((word, i) => [i ? " " : null, el("span", { class: "word" }, word)]);
 
 /** Copy to the clipboard; where a page from a file may not, by selecting the text. */
 async function copy(text, button) {

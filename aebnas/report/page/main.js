@@ -20,12 +20,12 @@ function listenToControls() {
   byId("axis").addEventListener("change", changeAxis);
   byId("split").addEventListener("change", changeAxis);
   byId("log").addEventListener("change", (event) => { plot.log = event.target.checked; drawPlot(); });
-  byId("whole").addEventListener("change", (event) => { plot.whole = event.target.checked; drawPlot(); });
+  byId("reach").addEventListener("change", drawPlot);
   form.addEventListener("input", (event) => {
     if (event.target.matches("[name=kind], #text, #most, #least")) applyFilters();
   });
   // After the form has put its fields back.
-  form.addEventListener("reset", () => setTimeout(() => { plot.whole = false; changeAxis(); }));
+  form.addEventListener("reset", () => setTimeout(changeAxis));
 }
 
 const prefersDark = matchMedia("(prefers-color-scheme: dark)");

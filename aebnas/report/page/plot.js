@@ -1,10 +1,10 @@
 // Accuracy over cost: every point of the front, with the pointer, by touch and by keyboard.
 
-const FRAME = { left: 58, right: 18, top: 14, bottom: 50, depth: 0.1, reach: 26 };
+const FRAME = { left: 58, right: 18, top: 14, bottom: 50, near: 0.02, reach: 26 };
 // In the order in which they are drawn: what is small lies above what is large.
 const LAYERS = ["front", "finalist", "pick", "truncated", "backbone"];
 const SIZES = { front: 3.4, finalist: 6.5, pick: 8, truncated: 5, backbone: 6 };
-const plot = { marks: new Map(), order: [], log: null, whole: false, scales: null, list: null, ring: null };
+const plot = { marks: new Map(), order: [], log: null, scales: null, list: null, ring: null };
 
 const layerOf = (point) => (point.pick ? "pick" : point.kind);
 
@@ -20,21 +20,26 @@ function valuesOf(point) {
   return { predicted: cost(point, state.axis, false), measured: cost(point, state.axis, true), y: point.v[state.split] };
 }
 
+/** The accuracies that are drawn, in %: those of finalists and backbone, and of others as far down as is asked for. */
 function yRange() {
   const drawn = POINTS.filter((point) => known(point.v[state.split]));
   const values = drawn.map((point) => point.v[state.split]);
-  const floor = BACKBONE.v.accuracy_val - FRAME.depth;
-  const must = drawn.filter((point) => point.pick || point.kind === "finalist" || point.kind === "backbone");
-  const low = plot.whole
-    ? Math.min(...values)
-    : Math.min(...must.map((point) => point.v[state.split]), ...values.filter((value) => value >= floor));
+  const base = BACKBONE.v[state.split] ?? BACKBONE.v.accuracy_val;
+  const must = drawn.filter((point) => point.pick || point.kind === "finalist" || point.kind === "backbone")
+    .map((point) => point.v[state.split]);
+  // Far less accurate points would squeeze all that matters into a corner.
+  const near = base - Math.max(FRAME.near, 2 * (base - Math.min(...must)));
+  const floor = { near, ten: base - 0.1, all: -1 }[byId("reach").value];
+  const low = Math.min(...must, ...values.filter((value) => value >= floor));
   const high = Math.max(...values);
   const margin = Math.max(0.06 * (high - low), 0.002);
   return [100 * (low - 1.5 * margin), 100 * Math.min(high + margin, 1 + margin)];
 }
 
 function makeScales(width, height) {
-  const costs = POINTS.flatMap((point) => [valuesOf(point).predicted, valuesOf(point).measured]).filter(known);
+  const [low, high] = yRange();
+  const within = POINTS.map(valuesOf).filter(({ y }) => known(y) && 100 * y >= low);
+  const costs = within.flatMap(({ predicted, measured }) => [predicted, measured]).filter(known);
   const least = Math.min(...costs.filter((value) => value > 0));
   const most = Math.max(...costs);
   const log = plot.log ?? most / least > 3;
@@ -44,7 +49,6 @@ function makeScales(width, height) {
   const x = log && most > least
     ? logarithmic(least / 1.15, most * 1.15, from, to, room)
     : linear(least - 0.06 * (most - least || least), most + 0.06 * (most - least || least), from, to, room);
-  const [low, high] = yRange();
   const y = linear(low, high, height - FRAME.bottom, FRAME.top, Math.floor((height - 60) / 55));
   return { x, y, log, low, width, height };
 }
@@ -67,9 +71,10 @@ function axes({ x, y, log, width, height }) {
 }
 
 /** The steps of what nothing beats, among points that leave early, by predicted cost on validation. */
-function frontLine({ x, y }) {
+function frontLine({ x, y, low }) {
   if (state.split !== "accuracy_val") return null;
-  const early = POINTS.filter((point) => !isStatic(point) && known(cost(point, state.axis, false)));
+  const early = POINTS.filter((point) =>
+    !isStatic(point) && 100 * point.v.accuracy_val >= low && known(cost(point, state.axis, false)));
   early.sort((a, b) => cost(a, state.axis, false) - cost(b, state.axis, false) || b.v.accuracy_val - a.v.accuracy_val);
   let best = -1, path = "";
   for (const point of early) {

@@ -3,7 +3,7 @@
 const FIRST_ROWS = 200;
 const sorting = { column: null, down: false, all: false };
 
-const varies = (get) => new Set(POINTS.map(get)).size > 1;
+const varies = (get, points) => new Set(points.map(get)).size > 1;
 const exitLines = (point) => exitsOf(point).filter((exit) => exit.attach !== "final")
   .map((exit) => `${exit.attach}: ${exit.parts.join(" + ")}`);
 const early = (point) => (isStatic(point) ? null : 1 - (point.last ?? 0));
@@ -12,22 +12,26 @@ const early = (point) => (isStatic(point) ? null : 1 - (point.last ?? 0));
 function columnsOf() {
   const made = [
     { key: "id", head: "id", text: (p) => p.id, value: (p) => p.id },
-    { key: "kind", head: "kind", text: (p) => KINDS[p.kind], value: (p) => KINDS[p.kind] },
+    { key: "kind", head: "kind", text: (p) => KINDS[p.kind], value: (p) => KINDS[p.kind], extra: true },
     { key: "exits", head: "exits", text: (p) => exitLines(p).join("\n") || "no exits", value: (p) => exitLines(p).length || null, wide: true },
     { key: "shares", head: "exit shares, %", text: (p) => (isStatic(p) ? MISSING : exitsOf(p).map((exit) => share(exit.part)).join("/")), value: early, number: true },
     { key: "accuracy_val", head: "validation, %", text: (p) => percent(p.v.accuracy_val), value: (p) => p.v.accuracy_val, number: true },
   ];
-  const figure = (key, head, text) => made.push({ key, head, text, value: (p) => p.v[key], number: true });
+  let extra = false;
+  const figure = (key, head, text) => made.push({ key, head, text, value: (p) => p.v[key], number: true, extra });
   if (DATA.columns.includes("accuracy_test")) figure("accuracy_test", "test, %", (p) => percent(p.v.accuracy_test));
   for (const axis of DATA.axes) {
+    // What paper has no room for.
+    extra = ![DATA.axes[0].name, "latency_ms", "macs"].includes(axis.name);
     const name = axis.label.replace("multiply-accumulates", "MACs");
     const how = axis.exact ? "" : ", predicted";
     figure(axis.column, `${name}${how}, ${axis.unit}`, (p) => number(cost(p, axis, false)));
     if (axis.measured) figure(axis.measured, `${name}, measured, ${axis.unit}`, (p) => number(cost(p, axis, true)));
   }
+  extra = false;
   if (DATA.columns.includes("speedup_measured")) figure("speedup_measured", "speed-up, measured", (p) => times(p.v.speedup_measured));
-  if (varies((p) => (isStatic(p) ? null : p.how))) made.push({ key: "how", head: "training, confidence", text: (p) => p.how, value: (p) => p.how });
-  if (varies((p) => p.precision)) made.push({ key: "precision", head: "precision", text: (p) => p.precision ?? MISSING, value: (p) => p.precision });
+  if (varies((p) => p.how, POINTS.filter((p) => !isStatic(p)))) made.push({ key: "how", head: "training, confidence", text: (p) => p.how, value: (p) => p.how, extra: true });
+  if (varies((p) => p.precision, POINTS)) made.push({ key: "precision", head: "precision", text: (p) => p.precision ?? MISSING, value: (p) => p.precision, extra: true });
   return made;
 }
 
@@ -47,13 +51,15 @@ function sorted() {
   });
 }
 
+const classOf = ({ number: right, wide, extra }) => [right && "number", wide && "wide", extra && "extra"].filter(Boolean).join(" ");
+
 function heading(column) {
   const here = sorting.column === column.key;
   const direction = here ? (sorting.down ? "descending" : "ascending") : "none";
   const arrow = here ? (sorting.down ? " ▼" : " ▲") : "";
   const button = el("button", { type: "button", onclick: () => sortBy(column) }, column.head,
     el("span", { "aria-hidden": "true" }, arrow));
-  return el("th", { scope: "col", "aria-sort": direction, "data-key": column.key, class: column.number ? "number" : "" }, button);
+  return el("th", { scope: "col", "aria-sort": direction, "data-key": column.key, class: classOf(column) }, button);
 }
 
 function sortBy(column) {
@@ -68,7 +74,7 @@ function sortBy(column) {
 
 function rowOf(point) {
   const cells = COLUMNS.map((column, i) => {
-    const kind = { class: column.number ? "number" : column.wide ? "wide" : "" };
+    const kind = { class: classOf(column) };
     if (i) return el("td", kind, column.text(point));
     return el("th", { scope: "row" }, el("button", { type: "button" }, column.text(point)), point.pick && el("span", { class: "badge" }, "pick"));
   });
@@ -84,10 +90,12 @@ function drawTable() {
   const table = el("table", {}, el("caption", {}, "Points of the front: headings sort, a row's id selects"),
     el("thead", {}, el("tr", {}, COLUMNS.map(heading))), body);
   const more = rows.length > shown.length && el("button", { type: "button", onclick: showAll }, `Show all ${rows.length.toLocaleString("en-US")}`);
-  byId("table").replaceChildren(
+  byId("table").replaceChildren();
+  fill(byId("table"), {}, [
     el("p", { id: "count", role: "status" }, `${rows.length.toLocaleString("en-US")} of ${POINTS.length.toLocaleString("en-US")} points`,
       more && `, the first ${shown.length} of them below `, more),
-    el("div", { class: "scroll tall", tabindex: 0, role: "region", "aria-label": "Table of points" }, table));
+    COLUMNS.some(({ extra }) => extra) && el("p", { class: "paper muted" }, "On paper the main figures only; the file has all."),
+    el("div", { class: "scroll tall", tabindex: 0, role: "region", "aria-label": "Table of points" }, table)]);
 }
 
 function showAll() {
