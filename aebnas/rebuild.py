@@ -19,6 +19,7 @@ from aebnas.backbones.cut import SegmentedBackbone
 from aebnas.branches.build import Branch
 from aebnas.branches.spec import FP32, NO_CASCADE, BranchSpec
 from aebnas.costs.kinds import KINDS
+from aebnas.data.decoding import form_of
 from aebnas.devices.profile import HardwareProfile
 from aebnas.exits.policy import Policy, Thresholds, lets_all_leave, thresholds_from_json
 from aebnas.export.deployed import Chain, DeployedNetwork
@@ -124,7 +125,7 @@ def export_row(
     if not row["static"]:
         final = shares[-1:] if len(segments) > len(on) else []
         shares = [*(shares[number] for number in on), *final]
-    data = prepared.data
+    data, settings = prepared.data, prepared.experiment.data
     return export_network(
         out,
         segments=segments,
@@ -139,13 +140,14 @@ def export_row(
             "branches": [row["exits"][number] for number in on],
             "exit_shares": shares,
             # What `aebnas evaluate` needs to find the same test split again.
-            "data": prepared.experiment.data.model_dump(mode="json"),
+            "data": settings.model_dump(mode="json"),
             "seed": prepared.experiment.seed,
             # And to bring other images to the form that the backbone wants, which is not at hand there.
             "wanted": None if data.wanted is None else asdict(data.wanted),
             # Which accuracy thresholds were tuned by, and the figures of the front are.
             "accuracy": prepared.experiment.accuracy,
         },
+        form=form_of(None, grey=settings.grey, resize=settings.resize, wanted=data.wanted).to_json(),
         backbone=prepared.backbone.span(0, len(prepared.backbone.segments)),
         precision=precision,
         threads=profile.threads,

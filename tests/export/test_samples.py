@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import dataclasses
 import functools
 import http.server
 import importlib.util
@@ -26,14 +27,19 @@ import torch
 from torch import nn
 
 from aebnas.cli import main
+from aebnas.data.decoding import ImageForm
 from aebnas.data.load import load_data
 from aebnas.data.settings import DataSettings
+from aebnas.devices.profile import HardwareProfile
 from aebnas.errors import DataError, RunError, RunFailed
 from aebnas.exits.policy import Policy
 from aebnas.export import package
 from aebnas.export.package import export_network
 from aebnas.export.samples import FILES, TEMPLATES, read_samples
 from aebnas.export.session import EarlyExitSession, Prediction
+from aebnas.inputs import ModelInput
+from aebnas.rebuild import export_row, rebuild
+from aebnas.run_folder import RunFolder
 
 Image = pytest.importorskip("PIL.Image", reason="the samples read pictures with Pillow (extra images)")
 
@@ -204,6 +210,23 @@ def test_export_says_where_the_samples_are(finished, tmp_path, capsys):
     assert (tmp_path / "out" / "samples" / "README.md").exists()
 
 
+def test_the_manifest_says_how_pictures_were_resized(prepared, tmp_path):
+    wanted = ModelInput((8, 8), (0.5,), (0.5,), interpolation="bicubic", crop=0.9)
+    for resize, expected in [("crop", ("crop", "bicubic", 0.9)), ("stretch", ("stretch", "bicubic", 1.0))]:
+        changed = dataclasses.replace(
+            prepared,
+            data=dataclasses.replace(prepared.data, wanted=wanted),
+            experiment=prepared.experiment.override({"data.resize": resize}),
+        )
+        folder = RunFolder(tmp_path / resize)
+        row = {"id": "backbone", "static": True, "exits": [], "weights": {"branches": []}, "thresholds": []}
+        row |= {"exit_shares": [1.0], "confidence": None}
+        profile = HardwareProfile(name="paper", description="d", connection="none")
+        out = export_row(row, rebuild(row, changed, folder), changed, tmp_path / resize, profile, folder)
+        pixels = json.loads((out / "manifest.json").read_text())["pixels"]
+        assert (pixels["resize"], pixels["interpolation"], pixels["crop"]) == expected
+
+
 # --- Python ---
 
 
@@ -358,6 +381,34 @@ def test_javascript_resizes_as_python_does(tmp_path):
         off.append(int(np.abs(got - wanted).max()))
         assert off[-1] <= (pixels["interpolation"] != "nearest"), pixels
     assert np.mean(off) < 0.1
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_python_resizes_as_the_data_set_did(size):
+    (height, width), to = size
+    values = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    for form in FORMS:
+        expected = ImageForm(size=to, **form).pixels(Image.fromarray(values)).transpose(1, 2, 0)
+        pixels = {"shape": [1, *to, 3], "white": 255, **form}
+        np.testing.assert_array_equal(sample().resized(Image.fromarray(values), pixels), expected, err_msg=str(form))
+
+
+@pytest.mark.parametrize("way", ["portrait", "deep"])
+def test_python_reads_pictures_as_the_data_set_did(tmp_path, way):
+    """Turned upright, and of 16 bits the upper ones."""
+    values = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+    path = tmp_path / "x.png"
+    if way == "portrait":
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.fromarray(values).save(path, exif=exif)
+    else:
+        Image.fromarray(values[..., 0].astype(np.uint16) * 257).save(path)
+    form = ImageForm(size=(4, 5))
+    with Image.open(path) as opened:
+        expected = form.pixels(opened).transpose(1, 2, 0)
+    pixels = {"shape": [1, 4, 5, 3], "white": 255, **FORMS[1]}
+    np.testing.assert_array_equal(sample().read_picture(str(path), pixels)[0], expected)
 
 
 @functools.cache

@@ -48,13 +48,16 @@ def read_picture(path: str, pixels: dict[str, Any]) -> np.ndarray:
         raise SystemExit(f"this network takes {channels} channels, which no picture file has: give it an array")
     try:
         with Image.open(path) as opened:
-            picture = ImageOps.exif_transpose(opened).convert(MODES[channels])
+            picture = ImageOps.exif_transpose(opened)
+            if picture.mode.startswith("I"):  # 16 bits: the upper ones are kept
+                picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+            picture = picture.convert(MODES[channels])
     except OSError as error:
         raise SystemExit(f"{path} cannot be read as a picture: {error}") from error
     values: np.ndarray = np.asarray(resized(picture, pixels)).reshape(pixels["shape"])
-    if pixels["white"] == 255:
-        return values
-    return np.rint(values * (pixels["white"] / 255)).astype(np.uint8)
+    if pixels["white"] != 255:
+        values = np.rint(values * (pixels["white"] / 255)).astype(np.uint8)
+    return values
 
 
 def resized(picture: Image.Image, pixels: dict[str, Any]) -> Image.Image:
