@@ -49,6 +49,9 @@ def init(
             autocompletion=completion.datasets,
         ),
     ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(min=1, help="data.image_size: side in pixels that images are resized to.")
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="device: a hardware profile's name or file.", autocompletion=completion.profiles)
     ] = None,
@@ -90,6 +93,7 @@ def init(
         "checkpoint": checkpoint,
         "weights": weights,
         "data": data,
+        "image_size": image_size,
         "device": device,
         "objectives": objectives_of(objective) if objective else None,
         "trials": trials,

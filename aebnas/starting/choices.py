@@ -39,6 +39,7 @@ class Choices:
         data: A data set's name, torchvision:NAME, huggingface:NAME, or the path of a folder, a CSV or an npz file.
         device: A hardware profile's name or file.
         objectives: Costs to keep low beside accuracy; empty: latency where it can be measured, else MACs.
+        image_size: Side in pixels that images are resized to; None: their own, or what the backbone was trained on.
         name: Of the experiment; empty: made of data and model.
     """
 
@@ -50,6 +51,7 @@ class Choices:
     objectives: tuple[str, ...] = ()
     trials: int = 60
     space: str = ""
+    image_size: int | None = None
     name: str = ""
 
     def values(self) -> Block:
@@ -59,7 +61,8 @@ class Choices:
             InputError: a word is nothing that an experiment can name.
         """
         backbone = backbone_of(self.model, self.checkpoint, self.weights)
-        data = {**data_of(self.data), **_prepared_for(backbone, self.data)}
+        size = {} if self.image_size is None else {"image_size": self.image_size}
+        data = {**data_of(self.data), **_prepared_for(backbone, self.data), **size}
         objectives = self.objectives or default_objectives(self.device)
         return {
             "name": self.name or default_name(self.data, self.model),

@@ -30,8 +30,10 @@ _BATCHES, _ENOUGH_S = 8, 2.0
 _NEW = 0.6
 # What validating adds to an epoch of training.
 _VALIDATING = 0.35
-# Measuring what is new of one network takes about so long, and a trial beside its training.
-_MEASURED_S, _TRIAL_S = 1.5, 0.3
+# Measuring what is new of one network takes about so long, a finalist end to end, and a trial beside its training.
+_MEASURED_S, _FINALIST_S, _TRIAL_S = 1.0, 5.0, 0.3
+# Of the time that the profile allows for measuring, what the first blocks and the overhead take.
+_AT_FIRST = 0.75
 
 
 @dataclass(frozen=True)
@@ -79,10 +81,10 @@ def estimate(
     one = samples * settings.training.epochs * per_epoch * new + measured + _TRIAL_S
     workers = min(search.workers, os.cpu_count() or 1)
     parts[f"{search.trials} trials"] = min(one * search.trials / workers, search.timeout or float("inf"))
-    last = everything * settings.final_epochs * per_epoch + 10 * measured
+    last = everything * settings.final_epochs * per_epoch + (_FINALIST_S if profile.measurable else 0.0)
     parts[f"{search.finalists} finalists"] = search.finalists * last
     if profile.measurable:
-        parts["measuring"] = 2 * profile.protocol.time_limit_s
+        parts["measuring"] = _AT_FIRST * profile.protocol.time_limit_s
     return Estimate(parts)
 
 

@@ -101,6 +101,11 @@ def test_objectives_may_be_listed_with_commas():
     assert objectives_of(["latency_ms,macs", "accuracy", "macs"]) == ("latency_ms", "macs")
 
 
+def test_a_size_that_is_given_counts(here):
+    values = Choices(data="photos", image_size=64).values()
+    assert values["data"] == {"name": "folder", "path": "photos", "image_size": 64}
+
+
 @pytest.mark.parametrize(
     ("data", "model", "name"),
     [
