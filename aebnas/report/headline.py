@@ -10,8 +10,7 @@ from aebnas.costs.kinds import COSTS, LATENCY, MACS
 from aebnas.report.describe import number, percent, times
 from aebnas.report.front import Front, Row
 from aebnas.report.markup import Markup, tag
-
-_CONFIDENT = 1.96
+from aebnas.report.uncertainty import Uncertainty
 
 
 class Card(NamedTuple):
@@ -22,7 +21,7 @@ class Card(NamedTuple):
     notes: tuple[str, ...]
 
 
-def headline(front: Front, summary: Mapping[str, Any]) -> Markup:
+def headline(front: Front, summary: Mapping[str, Any], sure: Uncertainty) -> Markup:
     """Return a sentence and a card per figure."""
     shown = [
         tag(
@@ -31,18 +30,20 @@ def headline(front: Front, summary: Mapping[str, Any]) -> Markup:
             tag("dd", tag("strong", card.value), *(tag("span", note) for note in card.notes)),
             class_="card",
         )
-        for card in cards(front, summary)
+        for card in cards(front, summary, sure)
     ]
-    said = tag("p", "The default pick is ", tag("strong", front.pick["id"]), f": {_sentence(front)}.", class_="lead")
-    return tag("div", said, tag("dl", *shown, class_="cards"), *(tag("p", line) for line in _remarks(front, summary)))
+    said = tag(
+        "p", "The default pick is ", tag("strong", front.pick["id"]), f": {_sentence(front, sure)}.", class_="lead"
+    )
+    return tag("div", said, tag("dl", *shown, class_="cards"), *(tag("p", line) for line in _remarks(front, sure)))
 
 
-def cards(front: Front, summary: Mapping[str, Any]) -> Iterator[Card]:
+def cards(front: Front, summary: Mapping[str, Any], sure: Uncertainty) -> Iterator[Card]:
     """Yield what is known of the default pick beside the backbone, with its uncertainty."""
-    pick, base, sizes = front.pick, front.backbone, _sizes(summary)
+    pick, base = front.pick, front.backbone
     for split, column in (("test", "accuracy_test"), ("validation", "accuracy_val")):
         if pick[column] is not None:
-            yield _accuracy(split, pick[column], base[column], sizes.get(split))
+            yield _accuracy(split, pick[column], base[column], sure)
     if pick["latency_ms_measured"] is not None:
         noise = _noise(summary)
         varied = () if noise is None else (f"the machine varied by {noise:.1f} % while blocks were measured",)
@@ -73,16 +74,12 @@ def cards(front: Front, summary: Mapping[str, Any]) -> Iterator[Card]:
             )
 
 
-def margin(accuracy: float, samples: int) -> float:
-    """Return half the width of the 95 % interval of an accuracy on ``samples`` (normal approximation)."""
-    return _CONFIDENT * math.sqrt(max(accuracy * (1 - accuracy), 0.0) / samples)
-
-
-def _sentence(front: Front) -> str:
+def _sentence(front: Front, sure: Uncertainty) -> str:
     """Say in one line what the cards say, the best that is known of each."""
     pick, base = front.pick, front.backbone
     split, column = ("test", "accuracy_test") if pick["accuracy_test"] is not None else ("validation", "accuracy_val")
-    parts = [f"{percent(pick[column])} % on {split} (backbone {percent(base[column])} %)"]
+    of_what = "" if sure.kind == "plain" else f" {sure.name}"
+    parts = [f"{percent(pick[column])} %{of_what} on {split} (backbone {percent(base[column])} %)"]
     parts.append(f"{number(pick['macs_mean'] / 1e6)} M MACs on average (backbone {number(base['macs_mean'] / 1e6)} M)")
     if pick["latency_ms_measured"] is not None:
         speedup = times(pick.get("speedup_measured"))
@@ -92,14 +89,17 @@ def _sentence(front: Front) -> str:
     return "; ".join(parts)
 
 
-def _accuracy(split: str, accuracy: float, base: float | None, samples: int | None) -> Card:
-    sure = "" if samples is None else f" ± {percent(margin(accuracy, samples))}"
+def _accuracy(split: str, accuracy: float, base: float | None, sure: Uncertainty) -> Card:
+    half, samples = sure.half(accuracy, split), sure.samples.get(split)
     notes = []
     if base is not None:
         notes.append(f"backbone {percent(base)} %: {100 * (accuracy - base):+.2f} points")
-    counted = "" if samples is None else f"{samples:,} images; ± is the 95 % interval of sampling"
-    notes.append("; ".join(filter(None, [counted, "chosen on it, so it flatters" if split == "validation" else ""])))
-    return Card(f"Accuracy on {split}", f"{percent(accuracy)} %{sure}", tuple(filter(None, notes)))
+    counted = "" if samples is None else f"{samples:,} images"
+    interval = "" if half is None else "± is the 95 % interval of sampling"
+    flatters = "chosen on it, so it flatters" if split == "validation" else ""
+    notes.append("; ".join(filter(None, [counted, interval, flatters])))
+    value = f"{percent(accuracy)} %" + ("" if half is None else f" ± {percent(half)}")
+    return Card(f"{sure.name.capitalize()} on {split}", value, tuple(filter(None, notes)))
 
 
 def _predicted(pick: Row, base: Row) -> tuple[str, ...]:
@@ -108,20 +108,12 @@ def _predicted(pick: Row, base: Row) -> tuple[str, ...]:
     return (*known, f"backbone {number(base['latency_ms_mean'])} ms", "composed of measured blocks")
 
 
-def _remarks(front: Front, summary: Mapping[str, Any]) -> Iterator[str]:
+def _remarks(front: Front, sure: Uncertainty) -> Iterator[str]:
     """Yield what must not be read out of the figures above, where there is a reason to."""
     pick, base = front.pick, front.backbone
-    samples = _sizes(summary).get("test")
     if pick["static"]:
         yield "No network that leaves early was better than the static ones here, so the pick is a static network."
-    if samples and pick["accuracy_test"] is not None and base["accuracy_test"] is not None:
-        apart = abs(pick["accuracy_test"] - base["accuracy_test"])
-        sure = math.hypot(margin(pick["accuracy_test"], samples), margin(base["accuracy_test"], samples))
-        verdict = "less" if apart <= sure else "more"
-        yield (
-            f"On test, pick and backbone are {percent(apart)} points apart: {verdict} than the {percent(sure)} that "
-            "chance alone may make, at most, on as many images."
-        )
+    yield from _apart(pick["accuracy_test"], base["accuracy_test"], sure)
     for row in front.truncated:
         if row is not pick and _beats(row, pick):
             yield (
@@ -130,19 +122,26 @@ def _remarks(front: Front, summary: Mapping[str, Any]) -> Iterator[str]:
             )
 
 
+def _apart(accuracy: float | None, base: float | None, sure: Uncertainty) -> Iterator[str]:
+    """Say whether two accuracies on test differ by more than chance makes them."""
+    if accuracy is None or base is None:
+        return
+    halves = sure.half(accuracy, "test"), sure.half(base, "test")
+    if halves[0] is None or halves[1] is None:
+        return
+    chance = math.hypot(halves[0], halves[1])
+    verdict = "less" if abs(accuracy - base) <= chance else "more"
+    yield (
+        f"On test, pick and backbone are {percent(abs(accuracy - base))} points apart: {verdict} than the "
+        f"{percent(chance)} that chance alone may make, at most, on as many images."
+    )
+
+
 def _beats(row: Row, pick: Row) -> bool:
     column = "latency_ms_mean" if row["latency_ms_mean"] is not None else "macs_mean"
     known = [(row[name], pick[name]) for name in ("accuracy_val", "accuracy_test")]
     accurate = all(a is not None and b is not None and a >= b for a, b in known)
     return accurate and pick[column] is not None and row[column] < pick[column]
-
-
-def _sizes(summary: Mapping[str, Any]) -> dict[str, int]:
-    """Return the samples of every split; older runs did not keep them."""
-    found = summary.get("data")
-    if not isinstance(found, dict):
-        return {}
-    return {name: size for name, size in found.items() if isinstance(size, int) and size > 0}
 
 
 def _noise(summary: Mapping[str, Any]) -> float | None:

@@ -30,6 +30,7 @@ from aebnas.report.prepared import prepared_if_known
 from aebnas.report.search_section import search_section
 from aebnas.report.table import columns, notes, sections
 from aebnas.report.trust import limits_of_numbers
+from aebnas.report.uncertainty import Uncertainty
 from aebnas.run import Run
 
 # In the order in which they run; each uses those before it.
@@ -46,17 +47,18 @@ def write_report(run: Run, path: Path) -> Path:
     prepared, missing = _prepared(run)
     seen, problems = ({}, {}) if prepared is None else see_leaving(front.finalists, prepared, run.folder)
     macs = None if prepared is None else cumulative_macs(prepared.backbone)
+    sure = Uncertainty.of(run.experiment, summary, prepared)
     attach = [] if prepared is None else [point.name for point in prepared.backbone.attach_points]
     costs = None if prepared is None else CostModel(prepared.backbone, None)
     parts = {
-        "overview": [headline(front, summary)],
+        "overview": [headline(front, summary, sure)],
         "points": [_plain_table(front), bullets(notes(front, len(front.rows)))],
         "networks": _networks(front, macs is not None, missing),
         "time": times_section(front, run.folder, costs),
         "shares": [*shares_section(front, seen, attach), *_problems(missing, problems)],
         "examples": _examples(front, seen, prepared, missing),
         "search": search_section(run.experiment, front, trials, summary, gene_points(run, prepared)),
-        "trust": [bullets(limits_of_numbers(front, summary, run.folder.profile(), _test_samples(summary, prepared)))],
+        "trust": [bullets(limits_of_numbers(front, summary, run.folder.profile(), sure))],
         "about": about_section(run),
     }
     style = _page("page.css")
@@ -70,7 +72,7 @@ def write_report(run: Run, path: Path) -> Path:
         script=script,
         # Nothing but this script runs, whatever names and labels of the run hold, and nothing is fetched.
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
-        data=data_island(page_data(front, macs, seen, run.folder.path), "data"),
+        data=data_island(page_data(front, macs, seen, run.folder.path, sure.name), "data"),
     )
     write_text(path, page)
     return path
@@ -96,14 +98,6 @@ def _prepared(run: Run) -> tuple[Prepared | None, str]:
     except InputError as error:
         return None, f"The data and the backbone of this run cannot be loaded here: {error}."
     return prepared, "" if prepared is not None else "The model or the data of this run came from Python."
-
-
-def _test_samples(summary: Mapping[str, Any], prepared: Prepared | None) -> int | None:
-    if prepared is not None:
-        return len(prepared.data.test)
-    known = summary.get("data")
-    size = known.get("test") if isinstance(known, dict) else None
-    return size if isinstance(size, int) else None
 
 
 def _plain_table(front: Front) -> Markup:

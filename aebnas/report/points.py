@@ -19,13 +19,16 @@ from aebnas.run import BACKBONE_ID
 _FIGURES = ("accuracy_val", "accuracy_test", "latency_ms_low", "latency_ms_high", "speedup_measured")
 
 
-def page_data(front: Front, macs: Mapping[str, float] | None, seen: Seen, folder: Path) -> dict[str, Any]:
+def page_data(
+    front: Front, macs: Mapping[str, float] | None, seen: Seen, folder: Path, accuracy: str
+) -> dict[str, Any]:
     """Return the front for the page's scripts.
 
     Args:
         macs: Of the backbone up to every attach point, and in all; None: not known.
         seen: Where finalists let samples leave.
         folder: Of the run, as commands name it.
+        accuracy: What the accuracies are called.
     """
     kinds = known_costs(front)
     names = [*_FIGURES, *(kind.column for kind in kinds), *(kind.measured for kind in kinds if kind.measured)]
@@ -35,6 +38,7 @@ def page_data(front: Front, macs: Mapping[str, float] | None, seen: Seen, folder
     points = [_point(row, front, columns, networks, settings) for row in front.rows]
     return {
         "pick": front.pick["id"],
+        "accuracy": accuracy,
         "axes": [_axis(kind, front) for kind in kinds],
         "columns": columns,
         "networks": [_network(json.loads(exits)) for exits in networks],

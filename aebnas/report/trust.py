@@ -8,23 +8,20 @@ from typing import Any
 from aebnas.devices.profile import HardwareProfile
 from aebnas.report.describe import percent
 from aebnas.report.front import Front
-from aebnas.report.headline import margin
+from aebnas.report.uncertainty import Uncertainty
 
 
 def limits_of_numbers(
-    front: Front, summary: Mapping[str, Any], profile: HardwareProfile, test_samples: int | None
+    front: Front, summary: Mapping[str, Any], profile: HardwareProfile, sure: Uncertainty
 ) -> Iterator[str]:
-    """Say how far the numbers can be trusted.
-
-    Args:
-        test_samples: Size of the test split, None where it is not known.
-    """
+    """Say how far the numbers can be trusted."""
     yield "One seed, one split: another seed finds other networks, and their difference is part of the uncertainty."
     accuracy = front.pick["accuracy_test"]
-    if test_samples and accuracy is not None:
+    half = None if accuracy is None else sure.half(accuracy, "test")
+    if half is not None:
         yield (
-            f"The test split has {test_samples:,} samples: the pick's accuracy is known to ±"
-            f"{percent(margin(accuracy, test_samples))} points (95 %)."
+            f"The test split has {sure.samples['test']:,} samples: the pick's {sure.name} is known to ±{percent(half)} "
+            "points (95 %)."
         )
     if len(front.finalists) > 1:
         yield (
@@ -62,7 +59,12 @@ def limits_of_numbers(
         yield "Energy is the active power that the profile gives times the latency: no sensor was read."
     elif front.pick.get("energy_source") is None:
         yield "Energy was not measured: no sensor could be read, and the profile gives no active power."
+    if sure.kind == "balanced":
+        yield (
+            "Accuracies are balanced, the mean over classes of the share of right samples; exit shares and costs are "
+            "over samples as they come."
+        )
     yield (
-        "Mean accuracy hides classes: a network may leave early and be wrong mostly on a few of them; `aebnas "
-        "diagnose` and the example images show more."
+        "A mean accuracy hides classes: a network may leave early and be wrong mostly on a few of them; `aebnas "
+        "evaluate --per-class` tells of an export, and the example images show some."
     )

@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 
+import numpy as np
 import pytest
 from pages import Page, points_of
 from synthetic_runs import early_row, measured, static_row, trial, write_run
@@ -11,6 +12,7 @@ from synthetic_runs import early_row, measured, static_row, trial, write_run
 from aebnas.errors import RunError
 from aebnas.experiment import Experiment
 from aebnas.report.html import write_report
+from aebnas.report.uncertainty import Uncertainty
 
 EVIL = "</script><script>alert('x')</script><img src=x onerror=alert(1)>&\"'"
 SECTIONS = ("overview", "front", "networks", "time", "shares", "examples", "search", "trust", "about")
@@ -89,13 +91,31 @@ def test_the_headline_has_the_pick_beside_the_backbone_and_how_sure_that_is(run,
     assert "seconds for trials: 20.0" in page.text and "torch " in page.text
 
 
-def test_uncertainty_comes_from_the_size_of_the_split(run, tmp_path):
+def test_uncertainty_comes_from_the_size_of_the_split(experiment, rows, tmp_path):
+    run = custom_run(experiment, rows, tmp_path / "run")
     summary = json.loads(run.folder.summary_file.read_text()) | {"data": {"validation": 100, "test": 400}}
     run.folder.summary_file.write_text(json.dumps(summary))
     page = read(write_report(run, tmp_path / "report.html"))
     # 1.96 * sqrt(0.93 * 0.07 / 400) and 1.96 * sqrt(0.95 * 0.05 / 100)
     assert "93.00 % ± 2.50" in page.text and "95.00 % ± 4.27" in page.text
     assert "1.00 points apart: less than the 3.42" in page.text
+
+
+def test_of_balanced_accuracy_it_comes_from_the_sizes_of_the_classes():
+    rare = Uncertainty("balanced", {"test": 110}, {"test": np.array([100, 10])})
+    even = Uncertainty("balanced", {"test": 110}, {"test": np.array([55, 55])})
+    plain = Uncertainty("plain", {"test": 110})
+    assert even.half(0.9, "test") == pytest.approx(plain.half(0.9, "test"), rel=1e-6)
+    assert rare.half(0.9, "test") > 1.5 * plain.half(0.9, "test")
+    # Where the classes' sizes are not known, nothing is said.
+    assert Uncertainty("balanced", {"test": 110}).half(0.9, "test") is None and plain.half(0.9, "validation") is None
+
+
+def test_balanced_accuracy_is_called_so_everywhere(experiment, rows, tmp_path):
+    run = custom_run(experiment, rows, tmp_path / "run", accuracy="balanced")
+    page = read(write_report(run, tmp_path / "report.html"))
+    assert "93.00 % balanced accuracy on test" in page.text and "Balanced accuracy on validation" in page.text
+    assert "Accuracies are balanced" in page.text and page.data["accuracy"] == "balanced accuracy"
 
 
 def test_a_static_network_that_beats_the_pick_is_named(experiment, rows, tmp_path):

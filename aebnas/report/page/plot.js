@@ -67,7 +67,7 @@ function axes({ x, y, log, width, height }) {
     ]),
     svg("text", { x: (FRAME.left + width - FRAME.right) / 2, y: height - 8, class: "tick mid" }, label),
     svg("text", { transform: `translate(14 ${(FRAME.top + bottom) / 2}) rotate(-90)`, class: "tick mid" },
-      `${state.split === "accuracy_val" ? "validation" : "test"} accuracy, %`));
+      `${state.split === "accuracy_val" ? "validation" : "test"} ${DATA.accuracy}, %`));
 }
 
 /** The steps of what nothing beats, among points that leave early, by predicted cost on validation. */
@@ -145,7 +145,7 @@ function caption() {
   const measured = state.axis.measured ? "; filled: measured, joined to what was predicted" : "";
   const marks = state.axis.exact ? "Counted, not measured." : `Open marks: predicted, composed of measured blocks${measured}.`;
   byId("plot-caption").textContent =
-    `Accuracy over ${state.axis.label}: up and to the left is better. Dashed: the backbone's accuracy. ${marks}`;
+    `${DATA.accuracy[0].toUpperCase()}${DATA.accuracy.slice(1)} over ${state.axis.label}: up and to the left is better. Dashed: the backbone's accuracy. ${marks}`;
 }
 
 function legend() {

@@ -62,8 +62,8 @@ function interval(point, axis) {
 }
 
 const accuracyLines = (point) => [
-  ["accuracy, validation", `${percent(point.v.accuracy_val)} %`],
-  ["accuracy, test", known(point.v.accuracy_test) ? `${percent(point.v.accuracy_test)} %` : "not scored"],
+  [`${DATA.accuracy}, validation`, `${percent(point.v.accuracy_val)} %`],
+  [`${DATA.accuracy}, test`, known(point.v.accuracy_test) ? `${percent(point.v.accuracy_test)} %` : "not scored"],
 ];
 
 /** A point in one sentence, for those who hear the page. */
