@@ -252,10 +252,10 @@ def test_survivors_of_a_row_are_those_of_the_branches_before(row_of, monkeypatch
     seen = []
     real = branches.survivors_gate
 
-    def spy(measure, on_train, on_validation, backbone, truth, settings):
+    def spy(measure, on_train, on_validation, backbone, truth, settings, accuracy):
         seen.append((on_train, on_validation))
         assert len(on_validation[0]) == len(backbone) == len(truth)
-        return real(measure, on_train, on_validation, backbone, truth, settings)
+        return real(measure, on_train, on_validation, backbone, truth, settings, accuracy)
 
     monkeypatch.setattr(branches, "survivors_gate", spy)
     monkeypatch.setattr("aebnas.training.survivors.cascade_thresholds", lambda *_: torch.full((1, 4), 0.5))
