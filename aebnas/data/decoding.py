@@ -29,6 +29,8 @@ _READ_ERRORS = (
     struct.error,
     zlib.error,
 )
+# What ends the message of every image that cannot be read.
+OR_SKIP = ", or set data.corrupt to skip"
 _ORIENTATION = 0x0112
 # What turns an image upright, by the orientation that its camera noted.
 _UPRIGHT = {
@@ -204,6 +206,5 @@ def _eight_bits(image: Any) -> Any:
 def _unreadable(name: str, error: Exception) -> DataError:
     reason = re.sub(r" ?<_io\.BytesIO[^>]*>", "", " ".join(str(error).split()))
     return DataError(
-        f"{name} cannot be read as an image ({reason or type(error).__name__}): repair or remove it, or set "
-        "data.corrupt to skip"
+        f"{name} cannot be read as an image ({reason or type(error).__name__}): repair or remove it{OR_SKIP}"
     )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from aebnas.data.csv_table import class_names
 from aebnas.data.datasets import DATASETS, PictureData, PicturePart, refuse_options, require_path
+from aebnas.data.decoding import OR_SKIP
 from aebnas.data.names import Names
 from aebnas.data.pictures import Encoded
 from aebnas.data.settings import DataSettings
@@ -84,13 +85,15 @@ class RowPictures(Encoded):
     def content(self, position: int) -> bytes:
         value = self._table[position][self._column]
         if value is None:
-            raise DataError(f"{self.name(position)} has no image: remove it, or set data.corrupt to skip")
+            raise DataError(f"{self.name(position)} has no image: remove it{OR_SKIP}")
         if value["bytes"] is not None:
             return bytes(value["bytes"])
         try:
             return Path(value["path"]).read_bytes()
         except OSError as error:
-            raise DataError(f"{self.name(position)} cannot be read ({error.strerror}): restore the file") from error
+            raise DataError(
+                f"{self.name(position)} cannot be read ({error.strerror}): restore the file{OR_SKIP}"
+            ) from error
 
     def stamps(self) -> tuple[Names, NDArray[np.int64]]:
         files = [Path(file["filename"]) for file in self._table.cache_files]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from aebnas.data.decoding import OR_SKIP
 from aebnas.data.memory import remember, remembered
 from aebnas.data.names import Names
 from aebnas.data.pictures import DIGEST_BYTES, NO_LABEL, Look, Pictures
@@ -86,6 +87,7 @@ def readable(pictures: Sequence[Pictures], found: Sequence[Index], *, skip: bool
         first = next(one.problems[min(one.problems)] for one in found if one.problems)
         if not skip:
             raise DataError(first if damaged == 1 else f"{first} ({damaged} of {total} images are damaged)")
+        first = first.removesuffix(OR_SKIP)
         if damaged > _MOST_DAMAGED * total:
             raise DataError(
                 f"{damaged} of {total} images cannot be read, more than the tenth that data.corrupt: skip leaves out; "
@@ -175,6 +177,6 @@ def _take_known(
     for name in ("depth", "sizes", "digests", "labels"):
         getattr(table, name)[here] = kept[name][there]
     problems = dict(json.loads(kept["problems"].tobytes()))
-    for at, row in zip(here.tolist(), there.tolist(), strict=True):
-        if row in problems:
-            table.problems[at] = problems[row]
+    if problems:
+        pairs = zip(here.tolist(), there.tolist(), strict=True)
+        table.problems.update({at: problems[row] for at, row in pairs if row in problems})

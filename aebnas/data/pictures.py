@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import operator
+import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from aebnas.data.decoding import ImageForm, decoded, formed, header_size, is_picture
+from aebnas.data.decoding import OR_SKIP, ImageForm, decoded, formed, header_size, is_picture
 from aebnas.data.names import Names
 from aebnas.errors import DataError
 
@@ -128,17 +130,19 @@ class FilePictures(Encoded):
         try:
             return path.read_bytes()
         except OSError as error:
-            raise DataError(f"{path} cannot be read ({error.strerror or error}): restore it or remove it") from error
+            raise DataError(
+                f"{path} cannot be read ({error.strerror or error}): restore or remove it{OR_SKIP}"
+            ) from error
 
     def stamps(self) -> tuple[Names, NDArray[np.int64]]:
         found = np.empty((len(self._files), 2), dtype=np.int64)
+        root = str(self._root)
         for position, name in enumerate(self._files):
-            try:
-                about = (self._root / name).stat()
-            except OSError as error:
-                path = self._root / name
-                raise DataError(f"{path} cannot be read ({error.strerror or error}): restore or remove it") from error
-            found[position] = about.st_size, about.st_mtime_ns
+            # What is not there is found out by a look at it.
+            found[position] = -1
+            with contextlib.suppress(OSError):
+                about = os.stat(os.path.join(root, name))  # noqa: PTH116, PTH118 - a Path for each of a million
+                found[position] = about.st_size, about.st_mtime_ns
         return self._files, found
 
     def key(self) -> str:
@@ -185,9 +189,7 @@ class ItemPictures(Pictures):
             item = self._dataset[position]
         except (OSError, ValueError, SyntaxError, EOFError, RuntimeError) as error:
             reason = " ".join(str(error).split())
-            raise DataError(
-                f"{self.name(position)} cannot be read ({reason}): restore its file, or set data.corrupt to skip"
-            ) from error
+            raise DataError(f"{self.name(position)} cannot be read ({reason}): restore its file{OR_SKIP}") from error
         if not (isinstance(item, (tuple, list)) and len(item) == 2 and is_picture(item[0])):
             raise DataError(
                 f"{self.source} does not hold pairs of an image and a class number: it is no data set of a classifier"

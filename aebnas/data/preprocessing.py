@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 _CHUNK = 1024
+# Of pixels that are float64 at a time.
+_CHUNK_PIXELS = 1 << 23
 _CONSTANT = 1e-6
 
 
@@ -49,10 +52,11 @@ def image_moments(images: NDArray[Any]) -> NDArray[np.float64]:
     """Return mean and variance of each image's channels, (N, C, 2), for ``images`` (N, C, H, W)."""
     moments = np.empty((*images.shape[:2], 2))
     # Chunks, because a float64 copy of all images can be eight times their size.
-    for start in range(0, len(images), _CHUNK):
-        chunk = images[start : start + _CHUNK].astype(np.float64)
-        moments[start : start + _CHUNK, :, 0] = chunk.mean(axis=(2, 3))
-        moments[start : start + _CHUNK, :, 1] = chunk.var(axis=(2, 3))
+    step = max(1, min(_CHUNK, _CHUNK_PIXELS // max(1, math.prod(images.shape[1:]))))
+    for start in range(0, len(images), step):
+        chunk = images[start : start + step].astype(np.float64)
+        moments[start : start + step, :, 0] = chunk.mean(axis=(2, 3))
+        moments[start : start + step, :, 1] = chunk.var(axis=(2, 3))
     return moments
 
 

@@ -87,3 +87,12 @@ def test_a_file_that_is_no_text_is_named(tmp_path):
     (tmp_path / "x.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match=r"x\.csv cannot be read as a CSV file"):
         load(tmp_path / "x.csv")
+
+
+def test_a_file_that_is_not_there_may_be_skipped(table):
+    path = table()
+    path.write_text(path.read_text(encoding="utf-8") + "images/gone.png,a\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"gone\.png cannot be read \(No such file"):
+        load(path)
+    bundle = load(path, corrupt="skip")
+    assert sum(map(len, (bundle.train, bundle.validation, bundle.test))) == 24

@@ -184,7 +184,10 @@ def test_damaged_headers_are_found_at_once(folder):
     names = [folder / "a" / "003.png", folder / "c" / "001.png"]
     for path in names:
         path.write_bytes(b"hello")
-    with pytest.raises(DataError, match=r"a/003\.png cannot be read as an image .* \(2 of 100 images are damaged\)"):
+    with pytest.raises(
+        DataError,
+        match=r"a/003\.png cannot be read as an image .* data\.corrupt to skip \(2 of 100 images are damaged\)",
+    ):
         load(folder, ram_gib=0)
 
 
@@ -209,6 +212,7 @@ def test_damaged_images_are_skipped_counted_and_named(folder, caplog):
     assert sum(map(len, (near.train, near.validation, near.test))) == 97
     assert torch.equal(near.train.raw(), far.train.raw())
     assert f"3 of 100 images cannot be read and are left out; the first: {names[0]}" in caplog.text
+    assert "data.corrupt" not in caplog.text
 
 
 def test_more_than_a_tenth_of_damage_is_fatal(folder):
