@@ -62,7 +62,7 @@ class SearchSettings(Settings):
         default="tpe", description="what proposes networks: Optuna's samplers of these names"
     )
     population: int = Field(default=16, ge=2, description="of nsga2 and nsga3")
-    starts: bool = Field(default=True, description="begin with known shapes")
+    starts: bool = Field(default=False, description="begin with known shapes: exits at even cost, bare heads ...")
     start_from: tuple[Path, ...] = Field(default=(), description="earlier runs whose best networks are tried first")
     rungs: bool = Field(default=True, description="stop training what cannot reach the front any more")
     recombine: int = Field(
