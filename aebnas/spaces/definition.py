@@ -28,7 +28,7 @@ class SpaceDefinition(Settings):
     A *choice* is a named list of layers that one layer slot may hold; ``none`` (no layers) is always among them.
     """
 
-    description: str = ""
+    description: str = Field(default="", description="for people")
     slots: int = Field(default=2, ge=0, le=8, description="layer slots per branch, filled in order")
     max_exits: int = Field(default=4, ge=1, le=8, description="most branches that one network may have")
     layers: dict[str, list[Any]] = Field(default_factory=dict, description="choices of a slot: name -> layers")
