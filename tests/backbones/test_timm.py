@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -17,6 +18,10 @@ from aebnas.backbones.cut import cut_backbone
 from aebnas.backbones.settings import BackboneSettings
 from aebnas.errors import BackboneError
 from aebnas.inputs import ModelInput
+from aebnas.prepare import Prepared, prepare
+from aebnas.progress import Progress
+from aebnas.run_folder import RunFolder
+from aebnas.training.settings import BackboneFitSettings
 
 timm = pytest.importorskip("timm")
 
@@ -124,6 +129,26 @@ def test_weights_for_other_classes_are_to_be_trained():
     settings = BackboneSettings(name=SMALL, weights=TAG)
     assert has_new_classifier(settings, 5) and not comes_trained(settings, 5)
     assert comes_trained(settings, 1000)
+
+
+def test_a_run_trains_pretrained_weights_for_its_own_classes_and_knows_them_without_the_file(
+    weights, toy_experiment, tmp_path
+):
+    def ready(training: object, as_kept: bool = False) -> Prepared:
+        experiment = toy_experiment(backbone={"name": SMALL, "weights": TAG}, attach__points=1)
+        experiment = experiment.model_copy(update={"backbone_training": training})
+        folder = RunFolder(tmp_path / "run")
+        return prepare(experiment, folder, device=torch.device("cpu"), progress=Progress(), as_kept=as_kept)
+
+    with pytest.raises(BackboneError, match=r"backbone_training is null, and the weights .* its classifier is new"):
+        ready(None)
+    trained = ready(BackboneFitSettings(epochs=1, batch_size=64))
+    # What it began with is what was downloaded, for a regime that trains everything anew.
+    name = "blocks.1.0.conv_pw.weight"
+    assert trained.initial is not None and torch.equal(trained.initial[name], weights[1][name])
+    weights[0].unlink()
+    shutil.rmtree(tmp_path / "home")
+    assert ready(BackboneFitSettings(epochs=1, batch_size=64), as_kept=True).fingerprint == trained.fingerprint
 
 
 @pytest.fixture
