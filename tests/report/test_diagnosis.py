@@ -54,6 +54,7 @@ def test_more_exits_than_fit_go_on_in_another_table():
         "Exit by exit",
         "Exit by exit",
         "Accuracy within a budget of MACs",
+        "Class by class",
     ]
 
 

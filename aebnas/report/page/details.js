@@ -7,15 +7,18 @@ const exitText = (exit) =>
 
 function showTip(point, node) {
   const tip = byId("tip");
+  // The others stand beside the plot once it is selected.
+  const axes = DATA.axes.filter((axis) => axis === state.axis || ["latency_ms", "macs"].includes(axis.name));
   const exits = exitsOf(point).map((exit) => [
     exitText(exit), `${exit.when && !isStatic(point) ? `${exit.when}, ` : ""}${share(exit.part)} % leave`,
   ]);
   tip.replaceChildren(el("p", { class: "strong" }, point.id), el("p", { class: "muted" }, kindText(point)),
-    pairs([...accuracyLines(point), ...costsOf(point)]), exits.length ? pairs(exits) : "");
+    pairs([...accuracyLines(point), ...costsOf(point, axes)]), pairs(exits));
   tip.hidden = false;
   const at = node.getBoundingClientRect(), size = tip.getBoundingClientRect();
   const left = at.right + 14 + size.width < window.innerWidth ? at.right + 14 : at.left - 14 - size.width;
-  const top = Math.min(at.top - 10, window.innerHeight - size.height - 8);
+  // Below a point there is seldom another one: what is no better and no cheaper is not on the front.
+  const top = Math.min(at.bottom + 10, window.innerHeight - size.height - 8);
   tip.style.left = `${Math.max(8, Math.min(left, window.innerWidth - size.width - 8))}px`;
   tip.style.top = `${Math.max(8, top)}px`;
 }

@@ -1,6 +1,6 @@
 // Accuracy over cost: every point of the front, with the pointer, by touch and by keyboard.
 
-const FRAME = { left: 58, right: 18, top: 14, bottom: 50, near: 0.02, reach: 26 };
+const FRAME = { left: 64, right: 18, top: 14, bottom: 50, near: 0.02, reach: 26 };
 // In the order in which they are drawn: what is small lies above what is large.
 const LAYERS = ["front", "finalist", "pick", "truncated", "backbone"];
 const SIZES = { front: 3.4, finalist: 6.5, pick: 8, truncated: 5, backbone: 6 };
@@ -66,7 +66,7 @@ function axes({ x, y, log, width, height }) {
       svg("text", { x: x.at(value), y: bottom + 18, class: "tick mid" }, tickText(value)),
     ]),
     svg("text", { x: (FRAME.left + width - FRAME.right) / 2, y: height - 8, class: "tick mid" }, label),
-    svg("text", { transform: `translate(14 ${(FRAME.top + bottom) / 2}) rotate(-90)`, class: "tick mid" },
+    svg("text", { transform: `translate(13 ${(FRAME.top + bottom) / 2}) rotate(-90)`, class: "tick mid" },
       `${state.split === "accuracy_val" ? "validation" : "test"} ${DATA.accuracy}, %`));
 }
 

@@ -43,9 +43,9 @@ function exitsOf(point) {
 }
 
 /** What is known of a point's costs: label, text, and whether it was predicted, measured or counted. */
-function costsOf(point) {
+function costsOf(point, axes = DATA.axes) {
   const lines = [];
-  for (const axis of DATA.axes) {
+  for (const axis of axes) {
     const predicted = cost(point, axis, false);
     const measured = cost(point, axis, true);
     const how = axis.exact ? "counted" : isStatic(point) ? "measured as one block" : "predicted";
