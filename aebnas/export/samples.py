@@ -17,6 +17,7 @@ FILES = (
     "javascript/package.json",
     "javascript/classify.mjs",
     "javascript/picture.mjs",
+    "javascript/upright.mjs",
     "web/index.html",
     "web/package.json",
     "cpp/CMakeLists.txt",

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import threading
@@ -42,6 +43,7 @@ from aebnas.rebuild import export_row, rebuild
 from aebnas.run_folder import RunFolder
 
 Image = pytest.importorskip("PIL.Image", reason="the samples read pictures with Pillow (extra images)")
+ImageOps = pytest.importorskip("PIL.ImageOps")
 
 NEAR = 1e-3  # of a threshold, or between the two best classes: there, the last digits of two runtimes may decide
 COUNT = 12
@@ -331,11 +333,13 @@ def test_javascript_names_what_is_no_picture(script, tmp_path):
 
 
 def test_javascript_reads_jpeg(case, script, tmp_path):
-    paths = []
-    for picture in case.pictures:
+    """Photos in all positions of the camera, too."""
+    paths, exif = [], Image.Exif()
+    for number, picture in enumerate(case.pictures):
         paths.append(tmp_path / f"{picture.stem}.jpg")
+        exif[0x0112] = 1 + number % 8
         with Image.open(picture) as opened:
-            opened.save(paths[-1], quality=100, subsampling=0)
+            opened.save(paths[-1], quality=100, subsampling=0, exif=exif)
     found, said = (
         [LINE.fullmatch(line)["name"] for line in lines.splitlines()]
         for lines in (run("node", script, *paths), classify(case, *paths))
@@ -381,6 +385,38 @@ def test_javascript_resizes_as_python_does(tmp_path):
         off.append(int(np.abs(got - wanted).max()))
         assert off[-1] <= (pixels["interpolation"] != "nearest"), pixels
     assert np.mean(off) < 0.1
+
+
+UPRIGHT = """
+import { readFileSync } from "node:fs";
+import { orientationOf, upright } from "%s";
+const { exif, picture, width, height } = JSON.parse(readFileSync(0, "utf8"));
+const bytes = (hex) => (hex === null ? undefined : Uint8Array.from(Buffer.from(hex, "hex")));
+for (const block of exif) {
+  const turned = upright({ data: bytes(picture), width, height }, orientationOf(bytes(block)));
+  console.log(turned.width, turned.height, Buffer.from(turned.data).toString("hex"));
+}
+"""
+
+
+def test_javascript_turns_photos_as_python_does():
+    if shutil.which("node") is None:
+        pytest.skip("there is no node on this machine")
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (5, 7, 4), dtype=np.uint8), "RGBA")
+    blocks, expected = [], []
+    for orientation, order in itertools.product(range(10), "<>"):
+        tag = struct.pack(f"{order}HHIHH", 0x0112, 3, 1, orientation, 0)
+        other = struct.pack(f"{order}HHII", 0x0100, 4, 1, 7)
+        start = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}IH", 8, 2)
+        blocks.append(b"\0" + start + other + tag + bytes(4))
+        picture.getexif()[0x0112] = orientation
+        expected.append(ImageOps.exif_transpose(picture))
+    blocks += [None, blocks[-1][:20], b"\0", b""]
+    expected += [picture] * 4
+    given = {"exif": [None if block is None else block.hex() for block in blocks], "picture": picture.tobytes().hex()}
+    code = UPRIGHT % (TEMPLATES / "javascript" / "upright.mjs")
+    said = run("node", "--input-type=module", "-e", code, input=json.dumps({**given, "width": 7, "height": 5}))
+    assert said.splitlines() == [f"{one.width} {one.height} {one.tobytes().hex()}" for one in expected]
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)

@@ -8,6 +8,7 @@ import jpeg from "jpeg-js";
 import * as ort from "onnxruntime-node";
 import { PNG } from "pngjs";
 import { asModelInput } from "./picture.mjs";
+import { orientationOf, upright } from "./upright.mjs";
 
 const folder = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
 const manifest = JSON.parse(readFileSync(join(folder, "manifest.json"), "utf8"));
@@ -34,7 +35,8 @@ function readPicture(picture) {
   try {
     const content = readFileSync(picture);
     const isJpeg = content[0] === 0xff && content[1] === 0xd8;
-    const { data, width, height } = isJpeg ? jpeg.decode(content, { useTArray: true }) : PNG.sync.read(content);
+    const decoded = isJpeg ? jpeg.decode(content, { useTArray: true }) : PNG.sync.read(content);
+    const { data, width, height } = upright(decoded, orientationOf(decoded.exifBuffer));
     return asModelInput(data, width, height, pixels);
   } catch (error) {
     return fail(`${picture} cannot be read as a PNG or JPEG picture: ${error.message}`);
