@@ -13,6 +13,7 @@ import threading
 import urllib.error
 import urllib.request
 
+import optuna
 import pytest
 
 from aebnas import cli
@@ -55,6 +56,16 @@ def test_it_shows_the_study_alone_with_names_for_its_objectives(served):
     status, detail = fetch(f"{root(served)}/api/studies/{study['study_id']}")
     assert status == 200 and json.loads(detail)["objective_names"] == ["accuracy", "macs"]
     assert len(json.loads(detail)["trials"]) >= 4
+
+
+def test_it_shows_what_a_search_adds_meanwhile(served, copied):
+    """And keeps nobody from adding it."""
+    status, _ = fetch(f"{root(served)}/api/studies")
+    study = optuna.load_study(study_name="aebnas", storage=f"sqlite:///{copied.folder.study_file}")
+    before = len(study.get_trials())
+    study.add_trial(optuna.trial.create_trial(values=[0.5, 1000.0]))
+    detail = json.loads(fetch(f"{root(served)}/api/studies/{served.rpartition('/')[2]}")[1])
+    assert status == 200 and len(detail["trials"]) == before + 1
 
 
 def test_it_changes_nothing(served, copied):

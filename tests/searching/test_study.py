@@ -100,6 +100,14 @@ def test_a_study_has_the_directions_of_its_objectives():
     ]
 
 
+def test_objectives_have_names_for_those_who_look_on(recwarn):
+    storage = InMemoryStorage()
+    assert open_study(storage, "one", SETTINGS).metric_names == ["accuracy", "macs"]
+    # Whoever named them first, a process that joins leaves them.
+    assert open_study(storage, "one", SearchSettings()).metric_names == ["accuracy", "macs"]
+    assert [str(one.message) for one in recwarn if "set_metric_names" in str(one.message)] == []
+
+
 def test_starts_are_queued_once_and_come_first(study, genome):
     starts = starting_points(genome)
     for _ in range(2):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -119,6 +120,23 @@ def test_going_on_adds_lines_and_beginning_again_replaces_them(tmp_path):
         tell(epoch(1))
         tell(epoch(1, phase="then"))
     assert [(row["epoch"], row["phase"]) for row in read(path)] == [("1", ""), ("1", "then")]
+
+
+def test_trainings_at_the_same_time_do_not_mix_their_lines(tmp_path):
+    """Each worker of a search has a log of its own, over the same folder."""
+
+    def train(number: int) -> None:
+        subject = Subject(f"branch-{number}", "search", "disjoint", ("stem",), (f"layers {number}",))
+        with open_log("csv", tmp_path).training(subject) as tell:
+            for one in range(1, 51):
+                tell(epoch(one))
+
+    with ThreadPoolExecutor(4) as workers:
+        list(workers.map(train, range(4)))
+    for number in range(4):
+        rows = read(tmp_path / "training" / f"branch-{number}.csv")
+        assert [int(row["epoch"]) for row in rows] == list(range(1, 51))
+        assert {row["layers"] for row in rows} == {f"layers {number}"}
 
 
 def test_a_log_that_cannot_be_written_is_warned_of_once_and_ends_nothing(tmp_path, caplog):
