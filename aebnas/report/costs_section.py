@@ -65,6 +65,9 @@ def _of_finalist(row: Row, folder: RunFolder, costs: CostModel | None) -> list[M
     measured = measured_paths(row, folder)
     if measured:
         title = "Time, measured part by part (aebnas device measure); a bar ends where its parts do"
+        if measured[-1].exit < len(row["exits"]):
+            # An export ends where all leave: what leads there and the branch are one file.
+            title += "; the branch of the last exit is within its piece of the backbone"
         parts.append(_paths(row, title, measured, "ms"))
     elif row["latency_ms_mean"] is not None:
         export = folder.exports / str(row["id"])

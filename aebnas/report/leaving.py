@@ -28,7 +28,8 @@ from aebnas.training.fit import logits_of
 
 # So many multiply-accumulates of the backbone are spent on each split of each network, a second or a few of a laptop.
 _BUDGET_MACS = 5e10
-_FEWEST = 100
+# More would say nothing new, and their logits of a thousand classes would fill the memory.
+_FEWEST, _MOST = 100, 20_000
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def see_leaving(
 
 
 def _sampled(split: Split, macs: float) -> tuple[Tensor, Split]:
-    count = max(_FEWEST, int(_BUDGET_MACS / max(macs, 1.0)))
+    count = min(_MOST, max(_FEWEST, int(_BUDGET_MACS / max(macs, 1.0))))
     rows = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:count]
     return rows, split.subset(rows)
 

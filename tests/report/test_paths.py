@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 from pages import Page
@@ -76,6 +77,20 @@ def test_counted_predicted_and_measured_stand_apart(run):
     assert "Time, predicted" in page.text and "Time, measured part by part" in page.text
     # The other finalist has neither, and is told how to get the one.
     assert "aebnas device measure" in text and "were not kept" in page.text
+
+
+def test_a_measured_network_that_ends_in_a_branch_says_where_that_is(run):
+    row = Front.of(run).pick
+    row["thresholds"] = [0.5, None, 0.0]
+    (run.folder.exports / row["id"]).mkdir(parents=True)
+    (run.folder.exports / row["id"] / BREAKDOWN).write_text(json.dumps(breakdown(2)))
+    front = replace(Front.of(run), finalists=[row], pick=row)
+    text = "".join(times_section(front, run.folder, None))
+    assert "the branch of the last exit is within its piece of the backbone" in text
+    assert [path.name for path in measured_paths(row, run.folder)] == [
+        row["exits"][0]["attach"],
+        row["exits"][2]["attach"],
+    ]
 
 
 def test_shares_of_every_finalist_are_shown(run, attach):
