@@ -118,7 +118,7 @@ class Bench:
             samples=256 if self.quick else None,
             epochs=1 if self.quick else EPOCHS,
             candidates=1 if self.quick else PROCESSES,
-            processes=PROCESSES,
+            processes=1 if self.quick else PROCESSES,
         )
         return measure_rate(plan, self.home / "rate", self.trained(), self.progress)
 
