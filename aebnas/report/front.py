@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from aebnas.errors import RunError
+from aebnas.exits.accuracy import AccuracyKind
 from aebnas.run import BACKBONE_ID, Run
 from aebnas.searching.choice import CostLimits, wanted_costs
 
@@ -30,6 +31,7 @@ class Front:
         backbone: Among ``statics``.
         costs: Names of the costs that are an objective, the target or a limit.
         own_settings: Whether networks chose how they are trained and decide.
+        accuracy: Which one is told.
     """
 
     finalists: list[Row]
@@ -39,6 +41,7 @@ class Front:
     backbone: Row
     costs: tuple[str, ...] = ()
     own_settings: bool = False
+    accuracy: AccuracyKind = "plain"
 
     @classmethod
     def of(cls, run: Run) -> Front:
@@ -60,6 +63,7 @@ class Front:
             backbone=backbone,
             costs=tuple(wanted_costs(run.experiment, CostLimits.of(run.folder.profile().limits, search.limits))),
             own_settings=bool(search.genes),
+            accuracy=run.experiment.accuracy,
         )
 
     @property

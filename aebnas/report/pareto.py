@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from aebnas.costs.kinds import COSTS, LATENCY, MACS, MEMORY, SIZE
+from aebnas.exits.accuracy import accuracy_name
 from aebnas.exits.dominance import nondominated
 from aebnas.report.describe import number, percent, times
 from aebnas.report.front import Front, Row
@@ -106,7 +107,7 @@ def pareto_figure(front: Front, axis: CostAxis) -> Figure:
     left, right = figure.subplots(1, 2, sharex=True, sharey=True)
     for axes, split, column in ((left, "validation", "accuracy_val"), (right, "test", "accuracy_test")):
         _panel(axes, front, axis, column)
-        axes.set_title(f"{split} accuracy\n", fontsize=TITLE)
+        axes.set_title(f"{split} {accuracy_name(front.accuracy)}\n", fontsize=TITLE)
         text = _pick_text(front, axis, column)
         axes.text(
             0.5,
@@ -120,7 +121,7 @@ def pareto_figure(front: Front, axis: CostAxis) -> Figure:
             in_layout=False,
         )
         axes.set_xlabel(axis.label, fontsize=TEXT)
-    left.set_ylabel("accuracy, %", fontsize=TEXT)
+    left.set_ylabel(f"{accuracy_name(front.accuracy)}, %", fontsize=TEXT)
     _scale(left, front, axis)
     for axes, column in ((left, "accuracy_val"), (right, "accuracy_test")):
         _note_below(axes, front, column)

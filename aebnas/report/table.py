@@ -83,6 +83,8 @@ def notes(front: Front, limit: int) -> list[str]:
     lines.append(
         "val: thresholds and networks were chosen on it, so it flatters; test: scored once, finalists and baselines."
     )
+    if front.accuracy == "balanced":
+        lines[-1] += " Both are balanced accuracy: the mean over classes of the share of the class that is right."
     if front.knows("latency_ms_mean"):
         lines.append(f"pred. ms: composed of measured blocks, batch 1, images in a row{_interval(front)}.")
     if front.knows("latency_ms_measured"):

@@ -26,6 +26,8 @@ from aebnas.export.manifest import read_manifest
 from aebnas.export.session import EarlyExitSession
 from aebnas.export.source import test_images as images_of_test
 from aebnas.progress import Progress
+from aebnas.report.front import Front
+from aebnas.report.table import notes
 from aebnas.run import Run
 from aebnas.run_folder import RunFolder
 from aebnas.searching.evaluation import Evaluation, StaticPoint
@@ -245,3 +247,8 @@ def test_a_run_of_before_goes_on(finished, tmp_path):
     kept = RunFolder(tmp_path)
     kept.experiment_file.write_text("".join(line for line in text.splitlines(True) if not line.startswith("accuracy:")))
     assert Run(tmp_path).experiment.accuracy == "plain"
+
+
+def test_the_table_says_which_accuracy_it_holds(run, finished):
+    said = [" ".join(notes(Front.of(one), 5)) for one in (run, finished)]
+    assert ["balanced accuracy" in text for text in said] == [True, False]
