@@ -21,6 +21,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from aebnas.backbones.build import build_backbone
+from aebnas.backbones.classifier import last_layer
 from aebnas.backbones.cut import SegmentedBackbone, cut_backbone
 from aebnas.backbones.settings import BackboneSettings
 from aebnas.branches.build import build_branch
@@ -170,7 +171,11 @@ def onnx_difference(cut: SegmentedBackbone, model: nn.Module, images: Tensor) ->
 
 
 def settle(model: nn.Module, images: Tensor) -> None:
-    """Give batch-norms the statistics of ``images``; with those of a fresh model, logits vanish or overflow."""
+    """Give batch-norms the statistics of ``images``, and the last layer weights, which some models begin with as zeros.
+
+    With those of a fresh model, logits would vanish or overflow.
+    """
+    nn.init.normal_(last_layer(model)[1].weight, std=0.05)
     norms = [part for part in model.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:

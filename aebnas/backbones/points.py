@@ -93,9 +93,11 @@ class Places:
         useful = [cut for cut in self.cuts if 0 < cut.macs < self.total_macs and self._is_useful(cut)]
         useful = [cut for cut in useful if cut.macs <= _LATEST_SHARE * self.total_macs] or useful
         if not useful:
+            names = [cut.name for cut in self.cuts]
+            fix = f"name single-tensor modules under attach.modules ({_some(names)})" if names else "take another model"
             raise TraceError(
                 f"{type(self._model).__name__} has no place inside it through which all data flows as one map or as "
-                f"tokens: name single-tensor modules under attach.modules ({_some([cut.name for cut in self.cuts])})"
+                f"tokens: {fix}"
             )
         ranked = [(self._rank_of(cut), cut) for cut in self._one_per_cost(useful)]
         pool: list[Cut] = []
