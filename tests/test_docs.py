@@ -14,6 +14,7 @@ import yaml
 
 from aebnas.devices.profile import HardwareProfile
 from aebnas.experiment import Experiment
+from aebnas.settings import parse_settings
 from aebnas.spaces.definition import SpaceDefinition
 
 ROOT = Path(__file__).parent.parent
@@ -119,9 +120,13 @@ def test_parts_are_listed_with_their_options():
 
 
 @pytest.mark.parametrize("path", [*PAGES, README], ids=lambda path: path.name)
-def test_yaml_is_yaml_and_named_files_are_what_they_say(path):
+def test_experiments_and_profiles_in_pages_are_read_as_such(path):
     for code in blocks(path, "yaml"):
-        yaml.safe_load(code)
+        values = yaml.safe_load(code)
+        if "connection" in values:
+            parse_settings(HardwareProfile, values, source=code)
+        elif values.keys() <= Experiment.model_fields.keys() and "plugins" not in values:
+            parse_settings(Experiment, values, source=code)
 
 
 def run(folder: Path, *words: str) -> None:
