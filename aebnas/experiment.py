@@ -60,11 +60,11 @@ class Experiment(Settings):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, arbitrary_types_allowed=True)
 
     name: str = Field(default=EMBEDDED, description="also the run folder: runs/NAME")
+    # Seeds are counted up from here, and numpy's end at 2**32.
+    seed: int = Field(default=0, ge=0, lt=2**31, description="of the splits, the weights and the sampler")
     plugins: tuple[str, ...] = Field(
         default=(), description="modules or .py files that register layers, heads, regimes or confidences of your own"
     )
-    # Seeds are counted up from here, and numpy's end at 2**32.
-    seed: int = Field(default=0, ge=0, lt=2**31, description="of the splits, the weights and the sampler")
     data: DataSettings = DataSettings()
     backbone: BackboneSettings = BackboneSettings()
     backbone_training: BackboneFitSettings | None = Field(
