@@ -11,6 +11,7 @@ from pages import Watched, chromium, points_of
 from synthetic_runs import early_row, measured, static_row, trial, write_run
 
 from aebnas.experiment import Experiment
+from aebnas.report.describe import number, shares_text
 from aebnas.report.html import write_report
 
 EVIL = "</script><img src=x onerror=\"document.title='hit'\"><b>'&"
@@ -179,6 +180,20 @@ def test_the_order_is_that_of_the_figures(shown, points):
     ]
 
 
+def test_figures_are_written_as_the_tables_of_the_command_line_have_them(browser, experiment, tmp_path):
+    values = [0.0, 0.0000123, 0.00999, 0.5, 0.9996, 1.0, 7.126, 12.3456, 99.96, 100.0, 1234.6, 56789.0]
+    rows = [early_row(f"v{i}", 0.9, 1e6 * value, latency_ms_mean=value) for i, value in enumerate(values)]
+    custom = Experiment.model_validate(experiment.model_dump() | {"backbone": {"name": "custom"}})
+    rows.append(static_row("backbone", 0.94, 8e6, latency_ms_mean=0.8126))
+    path = write_report(write_run(tmp_path / "run", rows, [trial(0)], custom), tmp_path / "report.html")
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    assert column(page, "latency_ms_mean") == [*map(number, values), number(0.8126)]
+    assert column(page, "macs_mean") == [*map(number, values), number(8.0)]
+    assert column(page, "shares")[:-1] == [shares_text(row) for row in rows[:-1]]
+    page.close()
+
+
 def test_filters_leave_out_rows_and_marks(shown, points):
     shown.select_option("#reach", "all")
 
@@ -314,20 +329,23 @@ def test_the_command_is_copied(browser, report):
 
 def pages_of(pdf):
     """What is written on every page of a PDF of Chromium: the operators of its streams, unpacked."""
-    objects = {int(number): body for number, body in re.findall(rb"(?:^|\n)(\d+) 0 obj(.*?)endobj", pdf, re.S)}
-    order = re.search(rb"/Type /Pages.*?/Kids \[(.*?)\]", pdf, re.S)[1]
-    found = []
-    for number in map(int, re.findall(rb"(\d+) 0 R", order)):
+    objects = {int(name): body for name, body in re.findall(rb"(?:^|\n)(\d+) 0 obj(.*?)endobj", pdf, re.S)}
+
+    def named(body, key):
+        return [
+            int(one)
+            for one in re.findall(rb"(\d+) 0 R", re.search(rb"/" + key + rb" (\[.*?\]|\d+ 0 R)", body, re.S)[1])
+        ]
+
+    def below(number):
         body = objects[number]
         if b"/Type /Pages" in body:
-            inner = re.search(rb"/Kids \[(.*?)\]", body, re.S)[1]
-            bodies = [objects[int(one)] for one in re.findall(rb"(\d+) 0 R", inner)]
-        else:
-            bodies = [body]
-        for one in bodies:
-            content = objects[int(re.search(rb"/Contents (\d+) 0 R", one)[1])]
-            found.append(zlib.decompress(content.split(b"stream\n", 1)[1].split(b"\nendstream")[0]))
-    return found
+            return [content for kid in named(body, b"Kids") for content in below(kid)]
+        (stream,) = (objects[one] for one in named(body, b"Contents"))
+        return [zlib.decompress(stream.split(b"stream\n", 1)[1].split(b"\nendstream")[0])]
+
+    (catalog,) = (body for body in objects.values() if b"/Type /Catalog" in body)
+    return below(*named(catalog, b"Pages"))
 
 
 def test_paper_begins_with_the_results_and_has_everything_unfolded(shown):

@@ -7,7 +7,8 @@ function number(value) {
   if (!known(value)) return MISSING;
   if (Math.abs(value) >= 100) return Math.round(value).toLocaleString("en-US");
   if (value === 0) return "0.00";
-  return (Math.abs(value) < 1e-4 ? value.toExponential(2) : value.toPrecision(3)).replace(/\.$/, "");
+  const text = Math.abs(value) < 1e-4 ? value.toExponential(2) : value.toPrecision(3);
+  return text.replace(/e-(\d)$/, "e-0$1");
 }
 
 const percent = (value) => (known(value) ? (100 * value).toFixed(2) : MISSING);
