@@ -36,7 +36,13 @@ class Preprocessing:
         # Made where images are, they would be waited for in every batch.
         channels = torch.tensor([self.mean, self.std], dtype=torch.float32)[..., None, None]
         mean, std = channels.to(images.device, non_blocking=True)
-        return images.to(torch.float32).mul(self.scale).sub_(mean).div_(std)
+        found = images.to(torch.float32).mul(self.scale).sub_(mean).div_(std)
+        count, depth, height, width = found.shape
+        if depth > 1 or not found.is_contiguous():
+            return found
+        # One channel comes first and last at once, and by its strides a convolution chooses how to compute, with other
+        # last bits; said to be last, it is the same whichever way the images and the weights came.
+        return found.as_strided((count, 1, height, width), (height * width, 1, width, 1))
 
     def to_json(self) -> dict[str, Any]:
         """Return the values as a dictionary that JSON can hold."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -15,12 +16,19 @@ from aebnas.errors import AebnasError, RunFailed
 Chunk = TypeVar("Chunk")
 Found = TypeVar("Found")
 MOST_WORKERS = 4
+# Forked processes begin at once, with what this one has in memory.
+_CONTEXT = "fork" if sys.platform == "linux" else None
 # Fewer pieces of work than this are not worth the start of processes.
 _WORTH = 4
 
 
 def default_workers() -> int:
-    """Return how many processes read images where nobody says: up to 4, one per processor of this process."""
+    """Return how many processes read images where nobody says: up to 4, one per processor of this process.
+
+    Elsewhere than on Linux none: there every pass over the images would start Python anew in each of them.
+    """
+    if _CONTEXT is None:
+        return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return 0 if cores == 1 else min(MOST_WORKERS, cores)
 
@@ -45,6 +53,7 @@ def fetch(work: Callable[[Chunk], Found], chunks: Sequence[Chunk], workers: int,
         batch_size=None,
         num_workers=min(workers, len(chunks)),
         collate_fn=_as_it_is,
+        multiprocessing_context=_CONTEXT,
         # A generator of its own: a DataLoader otherwise draws from the global one and shifts everybody's numbers.
         generator=torch.Generator().manual_seed(seed),
     )

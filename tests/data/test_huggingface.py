@@ -120,3 +120,13 @@ def test_wrong_settings_are_named(tmp_path):
     table().save_to_disk(tmp_path / "saved")
     with pytest.raises(DataError, match=r"data\.columns\.split has no meaning"):
         load(tmp_path / "saved", columns={"split": "x"})
+
+
+def test_a_name_that_needs_no_network_is_loaded_without_a_download(tmp_path, save_images):
+    save_images(tmp_path / "data", {"a": 6, "b": 6})
+    settings = DataSettings(
+        name="huggingface:imagefolder", data_dir=tmp_path / "cache", options={"data_dir": str(tmp_path / "data")}
+    )
+    bundle = load_data(settings, seed=0)
+    assert bundle.classes == ("a", "b")
+    assert any((tmp_path / "cache").iterdir())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 
 import numpy as np
 import pytest
@@ -259,3 +260,9 @@ def test_moments_and_fingerprints_are_of_the_rows_that_are_asked_for(folder):
     assert isinstance(part, LazyImages)
     assert part.fingerprint(np.array([0, 1])) != part.fingerprint(np.array([1, 0]))
     assert part.moments(np.array([4])).shape == (1, 3, 2)
+
+
+def test_a_split_can_be_sent_to_another_process(folder):
+    split = load(folder, ram_gib=0, workers=2, augment=AugmentSettings(flip=True)).train
+    other = pickle.loads(pickle.dumps(split))
+    assert torch.equal(epoch(other, order=1, look=2)[0], epoch(split, order=1, look=2)[0])

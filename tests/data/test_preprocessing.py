@@ -54,3 +54,14 @@ def test_apply_follows_the_formula_and_leaves_its_input_alone():
 def test_identity_only_changes_the_dtype():
     images = torch.arange(8, dtype=torch.float64).reshape(1, 2, 2, 2)
     assert torch.equal(identity(2).apply(images), images.to(torch.float32))
+
+
+def test_one_channel_is_said_to_come_last_however_it_is_stored():
+    apply = identity(1).apply
+    pixels = torch.arange(24, dtype=torch.uint8)
+    for strides in ((6, 6, 3, 1), (6, 0, 3, 1), (6, 1, 3, 1)):
+        found = apply(pixels.as_strided((4, 1, 2, 3), strides))
+        assert found.stride() == (6, 1, 3, 1)
+        assert found.flatten().tolist() == list(range(24))
+    turned = pixels.reshape(4, 1, 3, 2).transpose(2, 3)
+    assert torch.equal(apply(turned), turned.float())

@@ -81,6 +81,8 @@ def test_default_workers_follow_the_processors(monkeypatch):
     for cores, workers in ((1, 0), (2, 2), (16, 4)):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)), raising=False)
         assert reading.default_workers() == workers
+    monkeypatch.setattr(reading, "_CONTEXT", None)
+    assert reading.default_workers() == 0
 
 
 def test_names_are_kept_as_they_are():
