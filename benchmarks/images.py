@@ -70,9 +70,11 @@ def measure(root: Path, kind: str, ram_gib: float, workers: int) -> Row:
         os.environ["AEBNAS_CACHE_DIR"] = cache
         times = []
         for _ in range(2):
+            train = None
             start = time.perf_counter()
             train = load_data(settings, seed=0).train
             times.append(time.perf_counter() - start)
+        assert train is not None
         rates = []
         for epoch in range(EPOCHS):
             start, work = time.perf_counter(), _processor_s()
@@ -130,7 +132,16 @@ def main() -> None:
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
                 row = alone.submit(measure, Path(folder), *case).result()
             values = asdict(row)
-            table.add_row(*(f"{value:.1f}" if isinstance(value, float) else str(value) for value in values.values()))
+            table.add_row(
+                *(
+                    f"{value:.2g}"
+                    if isinstance(value, float) and value < 100
+                    else f"{value:.0f}"
+                    if isinstance(value, float)
+                    else str(value)
+                    for value in values.values()
+                )
+            )
             name = "_".join(map(str, case))
             figures |= {f"{name}_{key}": value for key, value in values.items() if key.endswith(("_s", "_mib"))}
     Console().print(table)

@@ -100,5 +100,7 @@ def test_images_of_another_shape_are_refused(manifest):
 
 
 def test_data_that_are_neither_a_name_nor_a_file_are_told(manifest):
-    with pytest.raises(DataError, match=r"--data 'digit' is no data set and no file: give one of csv, digits, .*npz or CSV file"):
+    with pytest.raises(
+        DataError, match=r"--data 'digit' is no data set and no file: give one of csv, digits, .*npz or CSV file"
+    ):
         source.test_images(manifest, data="digit")
