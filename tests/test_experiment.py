@@ -251,7 +251,7 @@ def test_features_of_augmented_images_may_be_kept_in_copies(tmp_path):
         ),
         (AUGMENTED + "cache_copies: 2\nregime: {name: joint}", "cache_copies must be 1 where no regime trains on"),
         ("data: {augment: {shift: -1}}", r"data\.augment\.shift"),
-        ("data: {augment: {rotate: 3}}", r"there is no key 'data\.augment\.rotate'"),
+        ("data: {augment: {spin: 3}}", r"there is no key 'data\.augment\.spin'"),
     ],
 )
 def test_copies_that_nobody_could_use_are_refused(tmp_path, text, sentence):
