@@ -136,7 +136,7 @@ def test_front_as_csv_has_a_line_per_row(run_dir, capsys):
 def test_evaluate_as_json_has_the_contracts_keys(export_dir, capsys):
     assert cli.main(["evaluate", str(export_dir), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert result.keys() == EVALUATE_KEYS
+    assert result.keys() == EVALUATE_KEYS | {"balanced_accuracy", "backbone_balanced_accuracy"}
     assert result["latency_ms"].keys() == result["backbone_latency_ms"].keys() == {"mean", "p50", "p95"}
     assert sum(result["exit_shares"]) == pytest.approx(1.0)
     assert result["speedup"] == pytest.approx(result["backbone_latency_ms"]["mean"] / result["latency_ms"]["mean"])
