@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ from aebnas.training.candidates import seed_everything
 # So many images are looked at; classes count as uneven from such a ratio on.
 _IMAGES, _JUDGED, _UNEVEN = 16, 512, 3.0
 _CLOSE = 1e-4
+# Programs per processor that want to run, ours among them, from which on this one waits for the others.
+_CROWDED = 2.0
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ class _Trial:
 
     @torch.no_grad()
     def pass_forward(self) -> Found:
-        (batch, *_) = self._data.validation.read(_IMAGES, order=None, look=None)
+        batch = next(self._data.validation.read(_IMAGES, order=None, look=None))
         self._images = batch.images
         self._model.eval()
         start = time.perf_counter()
@@ -213,9 +216,10 @@ class _Trial:
     def estimate(self) -> Found:
         self._cut.requires_grad_(False)
         profile = load_profile(self._experiment.device)
-        return estimate(
+        found = estimate(
             self._experiment, self._data, self._cut, self._network, profile, self._device, trained=self._trained
-        ).text
+        )
+        return found.text, list(_crowded(self._device))
 
 
 def _reached(profile: HardwareProfile) -> Found:
@@ -226,6 +230,16 @@ def _reached(profile: HardwareProfile) -> Found:
         raise MeasurementError(f"device {profile.name}: {wrong[0].what}: {wrong[0].text}; {wrong[0].fix}")
     tried = [finding for finding in findings if finding.what == "trial"]
     return f"{profile.name} is ready: {tried[0].text}", [finding.fix for finding in tried if finding.fix]
+
+
+def _crowded(device: torch.device) -> Iterator[str]:
+    """Say so where other programs take the processors that training wants to have for itself."""
+    load, processors, threads = os.getloadavg()[0], os.cpu_count() or 1, torch.get_num_threads()
+    if device.type == "cpu" and threads > 1 and load >= _CROWDED * processors:
+        yield (
+            f"other programs keep the {processors} processors busy (load {load:.0f}), and {threads} threads wait for "
+            "each other then: with OMP_NUM_THREADS=1 before the command it may be several times as fast"
+        )
 
 
 def _uneven(data: DataBundle, experiment: Experiment) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,8 +25,9 @@ from aebnas.training.regimes import REGIMES
 from aebnas.training.settings import FitSettings
 from aebnas.training.trainee import Trainee
 
-# Batches that are timed after a first one, which warms up, and seconds after which there are enough of them.
-_BATCHES, _ENOUGH_S = 8, 2.0
+# Batches that are timed after a first one, which warms up, and seconds after which there are enough of them. The second
+# can be slow too, for kernels are made when they are first needed: while batches get clearly quicker, more follow.
+_BATCHES, _ENOUGH_S, _QUICKER = 8, 2.0, 0.9
 # Of the branches of a network that is sampled, so many were not trained before.
 _NEW = 0.6
 # What validating adds to an epoch of training.
@@ -105,7 +107,7 @@ class _Clock:
 
     def backbone_s(self) -> float:
         settings = self._experiment.backbone_training or FitSettings()
-        model = copy.deepcopy(self._backbone.model)
+        model = copy.deepcopy(self._backbone.model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         trainee = Trainee(model, lambda images: [model(images)], (model,))
         return self._training_s(trainee, settings, 1, self._batches(settings.batch_size))
 
@@ -167,17 +169,18 @@ class _Clock:
                     yield batch
 
     def _timed(self, work: Callable[[Batch], None], batches: Iterator[Batch]) -> float:
-        """Return the seconds per image that ``work`` takes, the time to read the images left out."""
-        spent_s, seen = 0.0, 0
+        """Return the seconds per image that ``work`` usually takes, the time to read the images left out."""
+        each_s: list[float] = []
         for number, batch in enumerate(batches):
             start = time.perf_counter()
             work(batch)
             self._wait()
             if number:
-                spent_s, seen = spent_s + time.perf_counter() - start, seen + len(batch.labels)
-            if number == _BATCHES or (seen and spent_s >= _ENOUGH_S):
+                each_s.append((time.perf_counter() - start) / len(batch.labels))
+            settled = len(each_s) > 1 and each_s[-1] > _QUICKER * each_s[-2]
+            if number == _BATCHES or (settled and sum(each_s) * len(batch.labels) >= _ENOUGH_S):
                 break
-        return spent_s / max(1, seen)
+        return statistics.median(each_s[len(each_s) // 2 :])
 
     def _wait(self) -> None:
         if self._device.type == "cuda":

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from aebnas.starting import deploy, disk, estimate
+from aebnas.data.splits import Batch
+from aebnas.starting import check, deploy, disk, estimate
 from aebnas.starting.check import Step, try_out
 
 CHAIN = ["data", "backbone", "forward pass", "attach points", "split", "ONNX", "disk", "device", "time"]
@@ -147,3 +148,27 @@ def test_times_are_spoken(seconds, text):
 def test_an_estimate_ends_with_the_timeout(tried):
     _, steps = tried(search__timeout=1.0, search__trials=5000)
     assert "5000 trials 1 s" in steps["time"].text
+
+
+def test_batches_are_timed_until_they_get_no_quicker(monkeypatch):
+    """The first ones make kernels: what they take is not what a batch takes."""
+    now, took = [0.0], iter([9.0, 8.0, 4.0, 1.0, 1.0, 1.0])
+    monkeypatch.setattr(estimate.time, "perf_counter", lambda: now[0])
+
+    def work(_: Batch) -> None:
+        now[0] += next(took)
+
+    clock = estimate._Clock.__new__(estimate._Clock)
+    clock._device = torch.device("cpu")
+    batch = Batch(torch.arange(10), torch.zeros(10, 1, 8, 8), torch.zeros(10, dtype=torch.int64))
+    assert clock._timed(work, iter([batch] * 20)) == pytest.approx(0.1)
+    assert list(took) == [1.0]
+
+
+@pytest.mark.parametrize(("load", "threads", "told"), [(8.0, 2, True), (8.0, 1, False), (1.0, 2, False)])
+def test_a_crowded_machine_is_told_of(monkeypatch, load, threads, told):
+    monkeypatch.setattr("os.getloadavg", lambda: (load, load, load))
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("torch.get_num_threads", lambda: threads)
+    hints = list(check._crowded(torch.device("cpu")))
+    assert bool(hints) is told and all("load 8" in hint and "OMP_NUM_THREADS=1" in hint for hint in hints)
