@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from aebnas.backbones.check import MODEL_ERRORS, reason_of
+from aebnas.backbones.hub import reached_or_offline
 from aebnas.backbones.library import Asked, cannot_build, import_library, no_such_model
 from aebnas.errors import BackboneError
 from aebnas.inputs import ModelInput
@@ -30,14 +32,16 @@ def build(asked: Asked) -> nn.Module:
     def create(pretrained: bool) -> nn.Module:
         return timm.create_model(asked.name, pretrained=pretrained, pretrained_cfg=tag, **options)  # type: ignore[no-any-return]
 
-    try:
-        return create(asked.weights is not None and asked.load)
-    except MODEL_ERRORS as error:
+    load = asked.weights is not None and asked.load
+    with reached_or_offline() if load and config.hf_hub_id else contextlib.nullcontext("") as problem:
         try:
-            create(False)
-        except MODEL_ERRORS as other:
-            raise cannot_build(NAME, asked, other) from other
-        raise _not_downloaded(asked, config, error) from error
+            return create(load)
+        except MODEL_ERRORS as error:
+            try:
+                create(False)
+            except MODEL_ERRORS as other:
+                raise cannot_build(NAME, asked, other) from other
+            raise _not_downloaded(asked, config, problem or reason_of(error)) from error
 
 
 def build_from_state(
@@ -131,10 +135,10 @@ def _defaults(asked: Asked, fixed_size: bool) -> dict[str, Any]:
     return found | ({"img_size": tuple(size)} if fixed_size else {})
 
 
-def _not_downloaded(asked: Asked, config: Any, error: BaseException) -> BackboneError:
+def _not_downloaded(asked: Asked, config: Any, reason: str) -> BackboneError:
     where = f"the repository {config.hf_hub_id}" if config.hf_hub_id else config.url
     return BackboneError(
-        f"backbone.weights {asked.weights} of {NAME}:{asked.name} cannot be downloaded or loaded ({reason_of(error)}): "
+        f"backbone.weights {asked.weights} of {NAME}:{asked.name} cannot be downloaded or loaded ({reason}): "
         f"bring {where} here by hand, as a folder with config.json and the file of weights, and name it as "
         "backbone.checkpoint with backbone.name folder"
     )

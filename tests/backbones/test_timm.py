@@ -3,7 +3,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -97,6 +99,41 @@ def test_a_download_that_fails_says_how_to_bring_the_file(weights, tmp_path):
     (tmp_path / "brought" / "config.json").write_text(json.dumps(config))
     own = build("folder", checkpoint=tmp_path / "brought").state_dict()
     assert all(torch.equal(own[key], one) for key, one in state.items() if not key.startswith("classifier."))
+
+
+@pytest.fixture
+def no_hub(tmp_path, monkeypatch) -> list[float]:
+    """A Hub at a port where nobody listens, and an empty cache of it; returns how long anybody waited for it."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{port}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    naps: list[float] = []
+    monkeypatch.setattr(time, "sleep", naps.append)
+    return naps
+
+
+def test_a_hub_that_is_not_there_is_not_asked_again_and_again(no_hub):
+    from huggingface_hub import constants
+
+    with pytest.raises(BackboneError, match=r"loaded \(http://127.0.0.1:\d+ cannot be reached: .*bring the repository"):
+        build(weights=TAG)
+    assert not no_hub and not constants.HF_HUB_OFFLINE
+
+
+def test_without_a_hub_weights_that_were_downloaded_are_found(no_hub, tmp_path):
+    save_file = pytest.importorskip("safetensors.torch").save_file
+    name = SMALL.partition(":")[2]
+    state = timm.create_model(name).state_dict()
+    kept = tmp_path / "hub" / f"models--timm--{name}.{TAG}"
+    for folder in ("refs", "snapshots/0123"):
+        (kept / folder).mkdir(parents=True)
+    (kept / "refs" / "main").write_text("0123", encoding="utf-8")
+    save_file(state, kept / "snapshots" / "0123" / "model.safetensors")
+    own = build(weights=TAG, classes=1000).state_dict()
+    assert all(torch.equal(own[key], one) for key, one in state.items()) and not no_hub
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,42 @@
+"""The Hub of Hugging Face, where timm's weights lie: is it there at all?"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from aebnas.backbones.check import reason_of
+
+# Somebody who answers does so in less, and somebody who waits wants to know.
+_PATIENCE_S = 10.0
+
+
+@contextlib.contextmanager
+def reached_or_offline() -> Iterator[str]:
+    """Give why the Hub cannot be reached, empty if it can; where it cannot, only what was downloaded is looked for.
+
+    Its library would try each of several files again and again, for the better part of a minute.
+    """
+    try:
+        from huggingface_hub import constants
+    except ImportError:  # timm takes other places then
+        yield ""
+        return
+    problem, before = _problem(), constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or bool(problem)
+    try:
+        yield problem
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _problem() -> str:
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    try:
+        # Any answer will do, one that refuses as well.
+        get_session().head(constants.ENDPOINT, timeout=_PATIENCE_S)
+    except Exception as error:  # of requests or httpx, by the version of the library
+        return f"{constants.ENDPOINT} cannot be reached: {reason_of(error)}"
+    return ""
