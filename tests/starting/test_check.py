@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from aebnas.data.splits import Batch
+from aebnas.data.splits import Batch, TensorSplit
 from aebnas.starting import check, deploy, disk, estimate
 from aebnas.starting.check import Step, try_out
+from aebnas.starting.estimate import Estimate
 
 CHAIN = ["data", "backbone", "forward pass", "attach points", "split", "ONNX", "disk", "device", "time"]
 
@@ -40,6 +41,22 @@ def test_an_experiment_that_runs(tried):
     assert "MiB (cache_gib 6)" in steps["disk"].text
     assert steps["device"].text == "paper is not measured on: MACs and sizes only"
     assert "an estimate" in steps["time"].text and "4 trials" in steps["time"].text
+
+
+def test_one_batch_is_enough_for_a_forward_pass(tried, monkeypatch):
+    read = []
+
+    def batches(self, batch_size, *, order, look):
+        for batch in real(self, batch_size, order=order, look=look):
+            read.append(len(batch.labels))
+            yield batch
+
+    real = TensorSplit.read
+    with monkeypatch.context() as patch:
+        patch.setattr(TensorSplit, "read", batches)
+        patch.setattr(check, "estimate", lambda *_, **__: Estimate({}))
+        tried()
+    assert read == [16]
 
 
 def test_data_that_is_missing_ends_the_chain_but_not_the_device(tried, tmp_path):
