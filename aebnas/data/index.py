@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Iterable, Sequence
@@ -50,7 +49,7 @@ def index_pictures(pictures: Pictures, *, whole: bool, workers: int, progress: P
     """Look at every image that is not known from before.
 
     Known is a file whose path, size and time of change are the same; a digest of its content is kept, so that the
-    same images are the same data on any machine.
+    same images are the same data on any machine. Those that cannot be read are looked at again every time.
 
     Args:
         whole: Decode all of each, so that any damage shows; else headers are read.
@@ -135,7 +134,6 @@ class _Table:
     def fill(self, positions: NDArray[np.int64], looks: Iterable[Look | str], depth: int) -> None:
         for position, look in zip(positions.tolist(), looks, strict=True):
             self.depth[position] = depth
-            self.problems.pop(position, None)
             if isinstance(look, str):
                 self.problems[position] = look
                 continue
@@ -145,6 +143,8 @@ class _Table:
     def arrays(self, names: Names, stamps: NDArray[np.int64], now: int) -> dict[str, NDArray[np.generic]]:
         depth = self.depth.copy()
         depth[stamps[:, 1] > now - _RACE_NS] = 0
+        # What stood in the way may go without a change of the file: a missing permission, a disk that is away.
+        depth[[*self.problems]] = 0
         return {
             "names": np.frombuffer(names.letters, np.uint8),
             "ends": names.ends,
@@ -153,7 +153,6 @@ class _Table:
             "sizes": self.sizes,
             "digests": self.digests,
             "labels": self.labels,
-            "problems": np.frombuffer(json.dumps(list(self.problems.items())).encode(), np.uint8),
         }
 
     def index(self) -> Index:
@@ -176,7 +175,3 @@ def _take_known(
     here, there = np.flatnonzero(same), rows[same]
     for name in ("depth", "sizes", "digests", "labels"):
         getattr(table, name)[here] = kept[name][there]
-    problems = dict(json.loads(kept["problems"].tobytes()))
-    if problems:
-        pairs = zip(here.tolist(), there.tolist(), strict=True)
-        table.problems.update({at: problems[row] for at, row in pairs if row in problems})

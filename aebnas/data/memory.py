@@ -18,7 +18,7 @@ from aebnas.files import digest, write_atomic
 
 logger = logging.getLogger(__name__)
 # Changes when what is kept does.
-_FORMAT = "1"
+_FORMAT = "2"
 
 
 def remember(key: str, arrays: Mapping[str, NDArray[Any]]) -> None:

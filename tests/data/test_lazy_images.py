@@ -216,6 +216,24 @@ def test_damaged_images_are_skipped_counted_and_named(folder, caplog):
     assert "data.corrupt" not in caplog.text
 
 
+def test_what_stood_in_the_way_is_forgotten(folder, monkeypatch):
+    for path in folder.rglob("*.png"):
+        os.utime(path, (1e9, 1e9))
+    real = FilePictures.content
+
+    def refused(self, position):
+        if self.name(position).endswith("a/003.png"):
+            raise DataError("a/003.png cannot be read (Permission denied)")
+        return real(self, position)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FilePictures, "content", refused)
+        with pytest.raises(DataError, match="Permission denied"):
+            load(folder, workers=0)
+    bundle = load(folder, workers=0)
+    assert sum(map(len, (bundle.train, bundle.validation, bundle.test))) == 100
+
+
 def test_more_than_a_tenth_of_damage_is_fatal(folder):
     for number in range(11):
         cut_off(folder / "a" / f"0{number + 10}.png")
