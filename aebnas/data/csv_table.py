@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os.path
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,11 +28,12 @@ def load(settings: DataSettings, data_dir: Path | None) -> PictureData:
     numbers, which are ordered as such; split is train, validation (or val, valid, dev) or test.
 
     Raises:
-        DataError: the file is missing or is no such table; the message names the line.
+        DataError: the file is missing or is no such table, the message names the line; or an image is in it twice.
     """
     refuse_options(settings, "options", "download")
     path = require_path(settings, "a CSV file with the columns path and label")
     rows = _rows(path, settings)
+    _refuse_repeats(rows, path)
     names = class_names([label for _, label, part in rows if part == "train"])
     if not names:
         raise DataError(f"{path} lists no images to train on: give some rows the split train")
@@ -70,6 +72,19 @@ def _rows(path: Path, settings: DataSettings) -> list[tuple[str, str, str]]:
             return [_row(row, reader.line_num, path, image, label, split) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as a CSV file ({error}): save it as UTF-8 text") from error
+
+
+def _refuse_repeats(rows: Sequence[tuple[str, str, str]], path: Path) -> None:
+    """Check that no image is trained on and looked at again in another part, its own or one that is held out."""
+    is_held_out = not {"validation", "test"} <= {part for _, _, part in rows}
+    parts: dict[str, str] = {}
+    for file, _, part in rows:
+        name = os.path.normpath(file)
+        if name in parts and (parts[name] != part or is_held_out):
+            raise DataError(
+                f"{path} lists {file} twice, so that it would be trained on and tested with: list every image once"
+            )
+        parts[name] = part
 
 
 def _columns(columns: Sequence[str], path: Path, settings: DataSettings) -> tuple[str, str, str | None]:

@@ -96,3 +96,23 @@ def test_a_file_that_is_not_there_may_be_skipped(table):
         load(path)
     bundle = load(path, corrupt="skip")
     assert sum(map(len, (bundle.train, bundle.validation, bundle.test))) == 24
+
+
+@pytest.mark.parametrize(
+    ("split", "extra", "allowed"),
+    [
+        (None, "images/a/000.png,a", False),
+        (None, "./images//a/000.png,a", False),
+        (lambda _: "train", "images/a/000.png,a,test", False),
+        (lambda n: "train" if n > 3 else "test", "images/a/004.png,a,train", False),
+        (lambda n: {0: "val", 1: "test"}.get(n, "train"), "images/a/004.png,a,train", True),
+    ],
+)
+def test_an_image_is_not_trained_on_and_tested_with(table, split, extra, allowed):
+    path = table(split=split)
+    path.write_text(f"{path.read_text(encoding='utf-8')}{extra}\n", encoding="utf-8")
+    if allowed:
+        assert len(load(path).train) == 21
+        return
+    with pytest.raises(DataError, match=r"lists .*a/00[04]\.png twice"):
+        load(path)
