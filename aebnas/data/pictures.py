@@ -170,7 +170,7 @@ class ItemPictures(Pictures):
     def look(self, position: int, *, whole: bool) -> Look:
         image, label = self._item(position)
         pixels = formed(image, self.name(position), ANY_FORM)
-        return Look((image.height, image.width), hashlib.sha256(pixels.tobytes()).digest()[:DIGEST_BYTES], label)
+        return Look((pixels.shape[1], pixels.shape[2]), hashlib.sha256(pixels.tobytes()).digest()[:DIGEST_BYTES], label)
 
     def read(self, position: int, form: ImageForm) -> NDArray[np.uint8]:
         return formed(self._item(position)[0], self.name(position), form)

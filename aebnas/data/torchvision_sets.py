@@ -145,7 +145,10 @@ def _tree(root: Path) -> Iterator[str]:
     for folder, inner, files in os.walk(root):
         inner.sort()
         for name in sorted(files):
-            about = (Path(folder) / name).stat()
+            try:
+                about = (Path(folder) / name).stat()
+            except OSError:  # a link to nowhere, or a file that somebody just took away
+                continue
             yield f"{folder}/{name} {about.st_size} {about.st_mtime_ns}"
 
 

@@ -179,3 +179,20 @@ def test_what_is_no_classifiers_data_is_refused(tmp_path, save_images, monkeypat
     monkeypatch.setattr(datasets, "Boxes", Boxes, raising=False)
     with pytest.raises(DataError, match=r"it is no data set of a classifier"):
         load("Boxes")
+
+
+def test_images_that_lie_on_their_side_have_the_size_that_they_are_read_with(tmp_path, save_images):
+    folder = save_images(tmp_path / "images", {"a": 6, "b": 6})
+    from PIL import Image
+
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.new("RGB", (5, 4)).save(folder / "a" / "000.png", exif=turned)
+    with pytest.raises(DataError, match=r"5x4 pixels but .* is 4x5: set data\.image_size"):
+        load("ImageFolder", folder)
+
+
+def test_a_link_to_nowhere_beside_the_files_is_no_matter(tmp_path, save_images):
+    folder = save_images(tmp_path / "images", {"a": 6, "b": 6})
+    (folder / "gone.txt").symlink_to(tmp_path / "nowhere")
+    assert load("ImageFolder", folder).input_shape == (3, 4, 5)
