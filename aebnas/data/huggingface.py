@@ -131,7 +131,7 @@ def _data(loaded: Any, settings: DataSettings, source: str) -> PictureData:
 def _pictures(table: Any, column: str, source: str) -> RowPictures:
     library = _library()
     try:
-        undecoded = table.select_columns([column]).cast_column(column, library.Image(decode=False))
+        undecoded = table.select_columns([column]).with_format(None).cast_column(column, library.Image(decode=False))
     except (ValueError, TypeError, NotImplementedError, LookupError, ArithmeticError) as error:
         fix = "set data.columns.image to one that does"
         raise DataError(f"column {column!r} of {source} holds no images: {fix}") from error
@@ -199,11 +199,12 @@ def _loaded(make: Any, settings: DataSettings, what: str) -> Any:
     # The library raises errors of its own, of its file formats and of the network; there is no common base.
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
-        fix = (
-            "check data.path and data.options"
-            if settings.path
-            else ("set data.download to true to get it, or data.data_dir to the cache that has it")
-        )
+        if settings.path:
+            fix = "check data.path and data.options"
+        elif settings.download:
+            fix = "check its name, data.options and the network"
+        else:
+            fix = "set data.download to true to get it, or data.data_dir to the cache that has it"
         raise DataError(f"{what} cannot be loaded with datasets ({type(error).__name__}: {reason}): {fix}") from error
 
 

@@ -45,6 +45,11 @@ def test_saved_with_splits(tmp_path):
     assert load(tmp_path, ram_gib=0).fingerprint == far.fingerprint
 
 
+def test_a_format_that_was_saved_with_it_is_no_matter(tmp_path):
+    table(30).with_format("pandas").save_to_disk(tmp_path)
+    np.testing.assert_array_equal(load(tmp_path).test.labels.bincount(), [2, 2, 2])
+
+
 def test_one_table_is_split(tmp_path):
     table(30).save_to_disk(tmp_path)
     bundle = load(tmp_path, test=0.2, validation=0.25)
