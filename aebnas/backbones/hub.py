@@ -32,7 +32,7 @@ def reached_or_offline() -> Iterator[str]:
 
 def _problem() -> str:
     from huggingface_hub import constants
-    from huggingface_hub.utils import get_session
+    from huggingface_hub.utils import get_session  # type: ignore[attr-defined, unused-ignore]
 
     try:
         # Any answer will do, one that refuses as well.
