@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import to_jsonable_python
 
 from aebnas.errors import InputError
 from aebnas.registry import unknown_name
@@ -42,6 +44,23 @@ def parse_settings(kind: type[S], values: Any, *, source: str, error: type[Input
         return kind.model_validate(values)
     except ValidationError as problem:
         raise error(f"{source}: {_first_problem(kind, problem)}") from None
+
+
+def completed(kind: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return plain ``values`` that an earlier version wrote of a ``kind``, with the defaults of keys that are new."""
+    found = dict(values)
+    for name, field in kind.model_fields.items():
+        if name not in found and not field.is_required():
+            found[name] = to_jsonable_python(field.get_default(call_default_factory=True))
+        elif isinstance(found.get(name), dict):
+            inner = [one for one in (field.annotation, *get_args(field.annotation)) if _is_model(one)]
+            if len(inner) == 1:
+                found[name] = completed(inner[0], found[name])
+    return found
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def read_yaml(path: Path, *, error: type[InputError] = InputError) -> Any:

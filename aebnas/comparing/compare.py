@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,25 @@ from aebnas.errors import RunFailed
 from aebnas.experiment import Experiment
 from aebnas.prepare import say_left_out
 from aebnas.progress import Progress
+from aebnas.settings import completed
 
 # What says where or how fast to compute, and what each variant or seed brings itself.
-_FREE = ("name", "accelerator", "cache_gib", "device", "space", "search", "confidence", "thresholds", "cascade")
+_FREE = (
+    "name",
+    "plugins",
+    "accelerator",
+    "cache_gib",
+    "training_log",
+    "device",
+    "space",
+    "search",
+    "confidence",
+    "thresholds",
+    "cascade",
+)
 _FREE_BLOCKS = (
     ("compare", ("variants", "seeds", "exits", "branch", "branches")),
-    ("data", ("path", "data_dir")),
+    ("data", ("path", "data_dir", "download", "workers")),
     ("regime", ("name", "final_epochs")),
 )
 
@@ -75,7 +88,7 @@ def compare(
     for variant in variants:
         check_epochs(variant, len(specs))
     with folder.lock():
-        folder.start(_about(experiment, specs, f"{data.fingerprint} of {len(data.train)}"))
+        folder.start(_about(experiment, specs, f"{data.fingerprint} of {len(data.train)}"), _as_now)
         cut = fresh_backbone(experiment, data, experiment.seed, [spec.attach for spec in specs])
         prices = price_variants(variants, specs, cut, data, folder, shown)
         shares = [cost / prices[variants[0].key].backbone for cost in prices[variants[0].key].truncated]
@@ -150,19 +163,27 @@ def _known(found: dict[int, Any]) -> dict[int, Any]:
 
 def _about(experiment: Experiment, specs: Sequence[BranchSpec], data: str) -> dict[str, Any]:
     """Return all that results depend on beside variant and seed."""
-    values: dict[str, Any] = experiment.model_dump(mode="json")
-    values["regime"]["training"] = experiment.regime.training.about()
-    if experiment.backbone_training is not None:
-        values["backbone_training"] = experiment.backbone_training.about()
-    if experiment.accuracy == "plain":  # as in comparisons of before there was another
-        del values["accuracy"]
+    values = _without_free(experiment.model_dump(mode="json"))
+    values["data"]["fingerprint"] = data
+    values["compare"]["branches"] = [spec.to_json() for spec in specs]
+    if experiment.compare.cost != "macs":
+        values["device"] = experiment.device
+    return values
+
+
+def _as_now(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an earlier version wrote of a comparison as this one would: keys that are new had their defaults."""
+    values = _without_free(completed(Experiment, about))
+    values["compare"]["branches"] = about["compare"]["branches"]
+    if "device" in about:
+        values["device"] = about["device"]
+    return values
+
+
+def _without_free(values: dict[str, Any]) -> dict[str, Any]:
     for key in _FREE:
         values.pop(key)
     for block, keys in _FREE_BLOCKS:
         for key in keys:
             values[block].pop(key)
-    values["data"]["fingerprint"] = data
-    values["compare"]["branches"] = [spec.to_json() for spec in specs]
-    if experiment.compare.cost != "macs":
-        values["device"] = experiment.device
     return values

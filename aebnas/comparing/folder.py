@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,18 +55,19 @@ class ComparisonFolder:
         """Return where the features of one seed's backbone go."""
         return self.path / "features" / str(seed)
 
-    def start(self, about: Mapping[str, Any]) -> None:
+    def start(self, about: Mapping[str, Any], as_now: Callable[[Mapping[str, Any]], dict[str, Any]] = dict) -> None:
         """Claim the folder for a comparison, or go on with the same one.
 
         Args:
             about: Nested plain values: all that its results depend on beside their variant and seed.
+            as_now: What an earlier version may have kept -> the same as this one says it.
 
         Raises:
             RunError: it holds another comparison, or something else.
         """
         file = self.path / "about.json"
         if file.exists():
-            difference = first_difference(read_json(file), dict(about))
+            difference = first_difference(self._known(file, as_now), dict(about))
             if difference is not None:
                 key, earlier, now = difference
                 raise RunError(
@@ -76,6 +77,13 @@ class ComparisonFolder:
         elif any(place.name != "compare.lock" for place in self.path.glob("*")):
             raise RunError(f"{self.path} is not empty and holds no comparison: choose another folder with --run-dir")
         write_json(file, dict(about))
+
+    @staticmethod
+    def _known(file: Path, as_now: Callable[[Mapping[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+        try:
+            return as_now(read_json(file))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise RunError(f"{file} is damaged: delete it, or choose another folder with --run-dir") from error
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

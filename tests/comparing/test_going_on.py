@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 
@@ -9,7 +10,7 @@ import pytest
 
 from aebnas.cli import main
 from aebnas.comparing.arena import choose_branches, fresh_backbone, load_splits
-from aebnas.comparing.compare import _about, compare
+from aebnas.comparing.compare import _about, _as_now, compare
 from aebnas.comparing.folder import ComparisonFolder
 from aebnas.comparing.jobs import Job
 from aebnas.comparing.lessons import train_variant
@@ -17,6 +18,7 @@ from aebnas.comparing.pool import _Pool
 from aebnas.comparing.variants import parse_variants
 from aebnas.comparing.workshop import Plan, Workshop
 from aebnas.errors import RunError, RunFailed, TrainingError
+from aebnas.files import write_json
 from aebnas.progress import Progress, Stage
 
 
@@ -62,6 +64,25 @@ def test_a_variant_that_fails_is_told_and_the_others_go_on(base, tmp_path, monke
     fails.add("disjoint")
     with pytest.raises(RunFailed, match="no variant could be trained: the loss is nan"):
         compare(small.override({"compare.variants": ["joint"]}), run_dir=tmp_path / "run")
+
+
+def test_a_comparison_of_before_there_were_some_keys_goes_on(base, tmp_path):
+    folder, about = ComparisonFolder(tmp_path), _about_of(base)
+    earlier = copy.deepcopy(about)
+    del earlier["accuracy"], earlier["backbone"]["weights"]
+    for key in ("normalise", "columns", "corrupt", "options", "ram_gib", "resize"):
+        del earlier["data"][key]
+    del earlier["data"]["augment"]["crop"], earlier["regime"]["training"]["class_weights"]
+    if earlier["backbone_training"] is not None:
+        del earlier["backbone_training"]["class_weights"]
+    write_json(tmp_path / "about.json", earlier | {"training_log": "csv", "plugins": []})
+    folder.start(about, _as_now)
+    write_json(tmp_path / "about.json", earlier)
+    with pytest.raises(RunError, match=r"comparison whose accuracy is .*plain.*, not .*balanced"):
+        folder.start(_about_of(base.override({"accuracy": "balanced"})), _as_now)
+    (tmp_path / "about.json").write_text("[]")
+    with pytest.raises(RunError, match=r"about\.json is damaged"):
+        folder.start(about, _as_now)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
