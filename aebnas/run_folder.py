@@ -31,6 +31,7 @@ FREE_KEYS = (
     ("search", "storage"),
     ("search", "study"),
     ("search", "artifacts"),
+    ("search", "starts"),
     ("search", "start_from"),
     ("search", "accuracy_drop"),
     ("search", "limits"),
