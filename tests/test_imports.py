@@ -27,6 +27,7 @@ FLOORS = [
         "locks",
         "processes",
         "claims",
+        "hub",
     },
     {"data", "backbones", "branches", "exits", "devices", "sharing"},
     {"spaces", "network", "costs"},

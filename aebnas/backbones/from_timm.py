@@ -10,9 +10,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from aebnas.backbones.check import MODEL_ERRORS, reason_of
-from aebnas.backbones.hub import reached_or_offline
 from aebnas.backbones.library import Asked, cannot_build, import_library, no_such_model
 from aebnas.errors import BackboneError
+from aebnas.hub import reached_or_offline
 from aebnas.inputs import ModelInput
 from aebnas.registry import unknown_name
 

@@ -21,6 +21,7 @@ from aebnas.data.pictures import Encoded
 from aebnas.data.settings import DataSettings
 from aebnas.errors import DataError, MissingExtraError
 from aebnas.files import digest
+from aebnas.hub import reached_or_offline
 
 logger = logging.getLogger(__name__)
 _PARTS = {"validation": ("validation", "val", "valid", "dev"), "test": ("test",)}
@@ -58,7 +59,7 @@ def load_named(settings: DataSettings, data_dir: Path | None) -> PictureData:
     library, name, cache = _library(), settings.name.partition(":")[2], data_dir or settings.data_dir
 
     def make() -> Any:
-        with contextlib.nullcontext() if settings.download else _offline(library):
+        with _as_allowed(library, settings.download):
             return library.load_dataset(name, cache_dir=None if cache is None else str(cache), **settings.options)
 
     return _data(_loaded(make, settings, name), settings, settings.name)
@@ -206,6 +207,22 @@ def _loaded(make: Any, settings: DataSettings, what: str) -> Any:
         else:
             fix = "set data.download to true to get it, or data.data_dir to the cache that has it"
         raise DataError(f"{what} cannot be loaded with datasets ({type(error).__name__}: {reason}): {fix}") from error
+
+
+@contextlib.contextmanager
+def _as_allowed(library: ModuleType, download: bool) -> Iterator[None]:
+    """Let the network be asked if it may be and is there."""
+    if not download:
+        with _offline(library):
+            yield
+        return
+    with reached_or_offline() as problem, _offline(library) if problem else contextlib.nullcontext():
+        try:
+            yield
+        except Exception as error:
+            if not problem:
+                raise
+            raise ConnectionError(problem) from error
 
 
 @contextlib.contextmanager

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -48,6 +51,21 @@ def test_saved_with_splits(tmp_path):
 def test_a_format_that_was_saved_with_it_is_no_matter(tmp_path):
     table(30).with_format("pandas").save_to_disk(tmp_path)
     np.testing.assert_array_equal(load(tmp_path).test.labels.bincount(), [2, 2, 2])
+
+
+def test_a_hub_that_is_not_there_is_not_asked_again_and_again(tmp_path, monkeypatch):
+    constants = pytest.importorskip("huggingface_hub.constants")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        there = f"http://127.0.0.1:{server.getsockname()[1]}"
+    naps = []
+    monkeypatch.setattr(constants, "ENDPOINT", there)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(library.config, "HF_ENDPOINT", there)
+    monkeypatch.setattr(time, "sleep", naps.append)
+    settings = DataSettings(name="huggingface:nobody/nothing", data_dir=tmp_path, download=True)
+    with pytest.raises(DataError, match=rf"{there} cannot be reached: .*check its name, data\.options and the network"):
+        load_data(settings, seed=0)
+    assert not naps and not constants.HF_HUB_OFFLINE
 
 
 def test_one_table_is_split(tmp_path):

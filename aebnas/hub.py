@@ -1,11 +1,9 @@
-"""The Hub of Hugging Face, where timm's weights lie: is it there at all?"""
+"""The Hub of Hugging Face, where data sets and timm's weights lie: is it there at all?"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-
-from aebnas.backbones.check import reason_of
 
 # Somebody who answers does so in less, and somebody who waits wants to know.
 _PATIENCE_S = 10.0
@@ -19,7 +17,7 @@ def reached_or_offline() -> Iterator[str]:
     """
     try:
         from huggingface_hub import constants
-    except ImportError:  # timm takes other places then
+    except ImportError:
         yield ""
         return
     problem, before = _problem(), constants.HF_HUB_OFFLINE
@@ -38,5 +36,5 @@ def _problem() -> str:
         # Any answer will do, one that refuses as well.
         get_session().head(constants.ENDPOINT, timeout=_PATIENCE_S)
     except Exception as error:  # of requests or httpx, by the version of the library
-        return f"{constants.ENDPOINT} cannot be reached: {reason_of(error)}"
+        return f"{constants.ENDPOINT} cannot be reached: {' '.join(str(error).split()) or type(error).__name__}"
     return ""
