@@ -9,6 +9,7 @@ from typing import Any
 from aebnas.comparing.compare import Comparison
 from aebnas.comparing.estimates import Difference, Estimate, estimate, paired
 from aebnas.comparing.figures import Scale, curve, figures
+from aebnas.exits.accuracy import AccuracyKind
 
 BySeed = dict[int, float | None]
 
@@ -51,6 +52,7 @@ class Summary:
     Args:
         epochs: Of every variant in all.
         seeds: That every variant was to be trained from.
+        accuracy: Which one all accuracies are.
     """
 
     cost: str
@@ -60,10 +62,12 @@ class Summary:
     epochs: int
     seeds: int
     failures: Mapping[str, str]
+    accuracy: AccuracyKind = "plain"
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain values."""
         return {
+            "accuracy": self.accuracy,
             "cost": self.cost,
             "backbone_cost": self.scale.backbone,
             "budgets": list(self.scale.budgets),
@@ -97,6 +101,7 @@ def summarise(comparison: Comparison) -> Summary:
         comparison.experiment.compare.epochs,
         comparison.experiment.compare.seeds,
         comparison.failures,
+        comparison.experiment.accuracy,
     )
 
 

@@ -16,6 +16,7 @@ from rich.text import Text
 from aebnas.comparing.estimates import Difference, Estimate
 from aebnas.comparing.summary import Summary, VariantSummary
 from aebnas.costs.kinds import COSTS
+from aebnas.exits.accuracy import accuracy_name
 from aebnas.exits.curve import BUDGETS
 from aebnas.report.describe import MISSING
 
@@ -76,7 +77,8 @@ def comparison_json(summary: Summary) -> str:
 def _curve_table(summary: Summary) -> Table:
     kind = COSTS[summary.cost]
     percent, difference = _percent(summary.seeds), _difference(summary.seeds)
-    title = f"test accuracy, %, within shares of the static backbone's cost ({kind.text(summary.scale.backbone)})"
+    shares = f"shares of the static backbone's cost ({kind.text(summary.scale.backbone)})"
+    title = f"test {accuracy_name(summary.accuracy)}, %, within {shares}"
     columns: list[tuple[str, Cell]] = [
         (f"within\n{100 * budget:.0f} %", percent(f"accuracy_{100 * budget:.0f}")) for budget in BUDGETS
     ]
@@ -112,7 +114,8 @@ def _exits_table(summary: Summary) -> Table:
         ("epochs", _epochs),
     ]
     shown = [column for column in columns if column[0] != "forgets,\npoints" or _knows(summary, "forgetting")]
-    return _table("exits alone on test, and how well they know when to leave", summary, shown)
+    name = "" if summary.accuracy == "plain" else f" ({accuracy_name(summary.accuracy)})"
+    return _table(f"exits alone on test{name}, and how well they know when to leave", summary, shown)
 
 
 def _table(title: str, summary: Summary, columns: Sequence[tuple[str, Cell]]) -> Table:
@@ -199,6 +202,8 @@ def _notes(summary: Summary) -> list[str]:
         "–: no policy costs so little, or is so accurate, with any seed.",
         "epochs: of the trained backbone + after it; where branches train on their own, each of them.",
     ]
+    if summary.accuracy == "balanced":
+        lines.append("balanced accuracy: the mean over classes of the share of the class that is right.")
     if _lacks_seeds(summary):
         lines.append(
             f"(n/{summary.seeds}): a mean over the n seeds that have the figure, that reach the accuracy, say; means "

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from aebnas.comparing.summary import Summary, VariantSummary
 from aebnas.costs.kinds import COSTS
+from aebnas.exits.accuracy import accuracy_name
 from aebnas.report.style import (
     BLACK,
     BLUE,
@@ -66,10 +67,11 @@ def comparison_figure(summary: Summary) -> Figure:
     kind = COSTS[summary.cost]
     backbone = kind.text(summary.scale.backbone)
     axes.set_xlabel(f"{kind.label} on test, % of the static backbone's ({backbone})", fontsize=TEXT)
-    axes.set_ylabel("test accuracy, %", fontsize=TEXT)
+    accuracy = accuracy_name(summary.accuracy)
+    axes.set_ylabel(f"test {accuracy}, %", fontsize=TEXT)
     seeds = max(len(variant.curves) for variant in shown)
     spread = f"bands: standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
-    axes.set_title(f"accuracy against mean cost, {summary.epochs} epochs each\n{spread}", fontsize=TEXT, loc="left")
+    axes.set_title(f"{accuracy} against mean cost, {summary.epochs} epochs each\n{spread}", fontsize=TEXT, loc="left")
     return figure
 
 

@@ -74,8 +74,10 @@ def sections(front: Front, limit: int) -> list[tuple[str, list[Row]]]:
 
 def notes(front: Front, limit: int) -> list[str]:
     """Return what a reader of the table must know of its numbers, a sentence each."""
+    kind = "" if front.accuracy == "plain" else f"{front.accuracy} "
     lines = [
-        f"{PICK_MARK} default pick: the cheapest finalist that keeps the backbone's validation accuracy, if any does."
+        f"{PICK_MARK} default pick: the cheapest finalist that keeps the backbone's {kind}validation accuracy, if any "
+        "does."
     ]
     lines.append(
         "shares: validation samples that leave at each exit, the final one last; exits switched off are left out."

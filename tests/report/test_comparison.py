@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import sys
 from pathlib import Path
@@ -89,6 +90,19 @@ def test_the_picture_shows_what_was_trained_by_falling_area(summary):
     (axes,) = figure.axes
     looks = {(line.get_color(), line.get_linestyle()) for line in axes.lines if len(line.get_xdata()) > 2}
     assert len(looks) <= 2
+
+
+def test_balanced_accuracy_is_called_so(summary, tmp_path):
+    balanced = dataclasses.replace(summary, accuracy="balanced")
+    text = " ".join(printed(balanced).split())
+    assert "test balanced accuracy, %, within" in text and "exits alone on test (balanced accuracy)" in text
+    assert "balanced accuracy: the mean over classes" in text and "mean over classes" not in printed(summary)
+    (axes,) = comparison_figure(balanced).axes
+    assert axes.get_ylabel() == "test balanced accuracy, %" and axes.get_title("left").startswith("balanced accuracy")
+    assert summary.to_json()["accuracy"] == "plain" and balanced.to_json()["accuracy"] == "balanced"
+    made = comparison({"a": {0: result("a", 0, [point(0.9, 40)])}}, tmp_path)
+    told = dataclasses.replace(made, experiment=made.experiment.override({"accuracy": "balanced"}))
+    assert summarise(told).accuracy == "balanced"
 
 
 def test_fourteen_variants_all_look_different(tmp_path):
