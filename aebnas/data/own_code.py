@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from aebnas.data.datasets import CALLABLE, DATASETS, LIBRARY, TorchData, refuse_options
 from aebnas.data.settings import DataSettings
-from aebnas.errors import DataError
+from aebnas.errors import AebnasError, DataError
 
 _FORM = "(train, test), (train, validation, test), or a dict with train, test and perhaps validation and classes"
 
@@ -22,7 +23,7 @@ def load(settings: DataSettings, data_dir: Path | None) -> TorchData:
     The module is looked for in ``settings.path``, else in the working folder, and where Python finds its own.
 
     Raises:
-        DataError: there is no such function, or it returns something else.
+        DataError: there is no such function, it fails, or it returns something else.
     """
     refuse_options(settings, "corrupt", "ram_gib", *LIBRARY)
     module, _, name = settings.name.partition(":")
@@ -37,11 +38,27 @@ def load(settings: DataSettings, data_dir: Path | None) -> TorchData:
             f"data.name {settings.name!r} names a module that cannot be imported ({error}): set data.path to the "
             f"folder that it lies in, or take one of {', '.join(DATASETS)}"
         ) from error
+    except Exception as error:  # anything may be wrong in it
+        raise DataError(
+            f"data.name {settings.name!r}: importing {module} fails ({_reason(error)}): repair it"
+        ) from error
     for part in name.split("."):
         found = getattr(found, part, None)
     if not callable(found):
         raise DataError(f"{module} has no function {name!r}: give data.name as {CALLABLE}")
-    return _torch_data(found(), settings)
+    try:
+        made = found()
+    except AebnasError:
+        raise
+    except Exception as error:
+        raise DataError(f"data.name {settings.name!r} fails ({_reason(error)}): repair it") from error
+    return _torch_data(made, settings)
+
+
+def _reason(error: Exception) -> str:
+    """Return what went wrong, and in which line of whose code."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {' '.join(str(error).split())}, at {last.filename}:{last.lineno}"
 
 
 def _torch_data(made: Any, settings: DataSettings) -> TorchData:

@@ -42,6 +42,9 @@ def tensors():
 
 def wrong():
     return 3
+
+def failing():
+    raise FileNotFoundError("no file birds.bin")
 """
 
 
@@ -110,3 +113,14 @@ def test_pillow_images_of_own_datasets_in_python(load):
     bundle = bundle_from_datasets(made, made, workers=2)
     assert bundle.input_shape == (3, 6, 5)
     assert torch.equal(bundle.test.raw(), torch.from_numpy(made.pixels).permute(0, 3, 1, 2))
+
+
+def test_code_that_fails_says_where(load, tmp_path):
+    with pytest.raises(
+        DataError, match=r"my_data:failing' fails \(FileNotFoundError: no file birds.bin, at .*my_data.py"
+    ):
+        load("failing")
+    sys.modules.pop("my_data")
+    (tmp_path / "my_data.py").write_text("import torch\n1 / 0\n")
+    with pytest.raises(DataError, match=r"importing my_data fails \(ZeroDivisionError: .*my_data.py:2\)"):
+        load("failing")
