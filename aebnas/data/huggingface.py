@@ -118,7 +118,7 @@ def _data(loaded: Any, settings: DataSettings, source: str) -> PictureData:
     chosen = {"train": tables["train"]} | {part: tables[name] for part, name in names.items() if name is not None}
     values = {part: _values(table, label) for part, table in chosen.items()}
     for part in ("validation", "test"):
-        if part in values and set(values[part]) <= {-1, None}:
+        if part in values and all(value is None or value == -1 for value in values[part]):
             logger.warning("the %s split of %s has no labels and is left out", part, source)
             del values[part], chosen[part]
     classes, numbers = _classes(tables["train"].features[label], values, source)

@@ -68,6 +68,14 @@ def test_a_hub_that_is_not_there_is_not_asked_again_and_again(tmp_path, monkeypa
     assert not naps and not constants.HF_HUB_OFFLINE
 
 
+def test_several_labels_for_an_image_are_refused(tmp_path):
+    feature = library.Sequence(library.Value("int64"))
+    parts = {name: table(6, feature=feature, labels=[[0, 1]] * 6) for name in ("train", "test")}
+    library.DatasetDict(parts).save_to_disk(tmp_path)
+    with pytest.raises(DataError, match="has no class"):
+        load(tmp_path)
+
+
 def test_one_table_is_split(tmp_path):
     table(30).save_to_disk(tmp_path)
     bundle = load(tmp_path, test=0.2, validation=0.25)
