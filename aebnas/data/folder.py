@@ -35,6 +35,10 @@ def load(settings: DataSettings, data_dir: Path | None) -> PictureData:
     classes = tuple(_sub_folders(train))
     if not classes:
         raise DataError(f"{train} has no sub-folders: put the images of each class into one")
+    for name in classes:
+        # It goes into files and tables, none of which could hold it.
+        if any("\ud800" <= sign <= "\udfff" for sign in name):
+            raise DataError(f"the folder {name!r} in {train} has signs in its name that are no text: rename it")
     return PictureData(
         _part(train, classes),
         None if validation is None else _part(validation, classes),

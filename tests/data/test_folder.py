@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import builtins
+import os
 
 import numpy as np
 import pytest
@@ -136,4 +137,14 @@ def test_missing_pillow_names_the_extra(tmp_path, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without_pillow)
     with pytest.raises(MissingExtraError, match=r"Pillow .*aebnas\[images\]"):
+        load(tmp_path)
+
+
+def test_a_class_whose_name_is_no_text_is_named(tmp_path, save_images):
+    save_images(tmp_path, {"a": 4, "b": 4})
+    try:
+        (tmp_path / "b").rename(tmp_path / os.fsdecode(b"caf\xe9"))
+    except OSError:
+        pytest.skip("this file system has text only")
+    with pytest.raises(DataError, match=r"the folder 'caf\\udce9' in .* rename it"):
         load(tmp_path)
