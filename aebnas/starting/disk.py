@@ -54,10 +54,15 @@ def disk_needed(
 
 
 def _free_gib(folder: Path) -> float:
-    there = folder.absolute()
-    while not there.exists():
-        there = there.parent
-    return shutil.disk_usage(there).free / _GIB
+    whole = folder.absolute()
+    try:
+        # Of a drive that is not there, not even the root is.
+        there = next((place for place in (whole, *whole.parents) if place.exists()), whole)
+        return shutil.disk_usage(there).free / _GIB
+    except OSError as error:
+        raise ExperimentError(
+            f"{folder} cannot be looked at ({error.strerror}): search with --run-dir in another folder"
+        ) from error
 
 
 def _size(gib: float) -> str:

@@ -118,9 +118,9 @@ def _disk(run_dir: Path) -> Iterator[Finding]:
 
 def _place(what: str, folder: Path, fix: str, *, needed: bool = False) -> Finding:
     there = folder.absolute()
-    while not there.exists():
-        there = there.parent
     try:
+        # Of a drive that is not there, not even the root is.
+        there = next((place for place in (there, *there.parents) if place.exists()), there)
         with tempfile.TemporaryFile(dir=there):
             free_gib = shutil.disk_usage(there).free / _GIB
     except OSError as error:

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from aebnas.data.splits import Batch, TensorSplit
-from aebnas.starting import check, deploy, disk, estimate
+from aebnas.errors import ExperimentError
+from aebnas.starting import check, deploy, disk, doctor, estimate
 from aebnas.starting.check import Step, try_out
 from aebnas.starting.estimate import Estimate
 
@@ -57,6 +58,16 @@ def test_one_batch_is_enough_for_a_forward_pass(tried, monkeypatch):
         patch.setattr(check, "estimate", lambda *_, **__: Estimate({}))
         tried()
     assert read == [16]
+
+
+def test_a_run_folder_that_cannot_be_looked_at_is_named(monkeypatch, tmp_path):
+    def refused(_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.exists", refused)
+    with pytest.raises(ExperimentError, match=r"run cannot be looked at \(Permission denied\): search with --run-dir"):
+        disk._free_gib(tmp_path / "run")
+    assert "cannot be written (Permission denied)" in doctor._place("runs", tmp_path / "run", "fix").text
 
 
 def test_data_that_is_missing_ends_the_chain_but_not_the_device(tried, tmp_path):
