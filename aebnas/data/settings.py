@@ -95,7 +95,8 @@ class DataSettings(Settings):
         download: Whether a data set of torchvision or huggingface that is not there may be downloaded.
         ram_gib: Decoded images are held in memory where they take no more than this, in GiB; else they are decoded
             anew whenever they are read.
-        workers: Processes that read images; by default none where they are held in memory, else up to 4.
+        workers: Processes that read images; by default none where they are held in memory or a MODULE
+            gives them, else up to 4.
         augment: How training images are altered wherever the backbone learns from them.
     """
 
