@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,18 @@ def _class_numbers(name: str, classes: Sequence[str], known: Sequence[str]) -> n
     return np.array([known.index(label) for label in classes], dtype=np.int64)
 
 
+def _columns(path: Path, known: dict[str, Any]) -> dict[str, str]:
+    """Return the columns of the table that the network was searched on, those that the one at ``path`` has too."""
+    chosen = known.get("columns") if known["name"] == "csv" else None
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            header = file.readline()
+    except (OSError, UnicodeDecodeError):
+        return {}  # whoever reads the table says so
+    names = {name.strip().strip('"') for name in re.split("[,;\t]", header)}
+    return {key: name for key, name in (chosen or {}).items() if name in names}
+
+
 def _chosen(data: str | None, known: dict[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:
     if data is None or data == known["name"]:
         return known
@@ -95,7 +108,7 @@ def _chosen(data: str | None, known: dict[str, Any], shape: tuple[int, ...]) -> 
     alike = {key: known[key] for key in (*DECODING, "workers") if key in known}
     alike |= {"image_size": alike.get("image_size") or shape[1:], "grey": shape[0] == 1}
     if path.suffix == ".csv":
-        return {**alike, "name": "csv", "path": path}
+        return {**alike, "name": "csv", "path": path, "columns": _columns(path, known)}
     if path.is_dir():
         return {**alike, "name": "folder", "path": path}
     return {**alike, "name": data} if data.startswith(("torchvision:", "huggingface:")) else {"name": data}

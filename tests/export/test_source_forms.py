@@ -74,3 +74,19 @@ def test_other_images_are_brought_to_the_networks_size(images, exported_with, tm
     for data in (str(images), str(table)):
         found, labels = source.test_images(manifest, data=data)
         assert (found.shape, sorted(labels.tolist())) == ((4, 1, 6, 8), [0, 0, 1, 1])
+
+
+@pytest.mark.parametrize("split", ["part", "other"])
+def test_another_table_may_have_the_columns_of_the_networks_own(images, exported_with, tmp_path, split):
+    rows = [f"{path},{path.parent.name},{'test' if path.stem in '01' else 'train'}" for path in images.rglob("*.png")]
+    own, other = tmp_path / "own.csv", tmp_path / "other.csv"
+    own.write_text("\n".join(["file,kind,part", *rows]))
+    columns = {"image": "file", "label": "kind", "split": "part"}
+    settings = DataSettings(name="csv", path=own, columns=columns)
+    manifest = exported_with(settings, load_data(settings, seed=3, wanted=WANTED))
+    other.write_text("\n".join([f"file,kind,{split}", *rows]))
+    _, labels = source.test_images(manifest, data=str(other))
+    # Without a column of splits, a fifth is held out.
+    assert sorted(labels.tolist()) == [0, 0, 1, 1]
+    if split == "part":
+        np.testing.assert_array_equal(source.test_images(manifest)[0], source.test_images(manifest, data=str(other))[0])
