@@ -79,10 +79,13 @@ def see_leaving(
     problems: dict[str, str] = {}
     splits = {name: _sampled(getattr(prepared.data, name), prepared.backbone.macs) for name in SPLITS}
     cache: dict[str, dict[SplitName, list[Tensor]]] = {}
-    for row in finalists:
-        key = canonical_json([row["weights"], row.get("precision") or FP32])
+    keys = {row["id"]: canonical_json([row["weights"], row.get("precision") or FP32]) for row in finalists}
+    for row in sorted(finalists, key=lambda row: keys[row["id"]]):
+        key = keys[row["id"]]
         try:
             if key not in cache:
+                # Those of one network are kept, no more: of many classes they are gigabytes.
+                cache.clear()
                 cache[key] = _logits(row, prepared, folder, {name: part for name, (_, part) in splits.items()})
             seen[row["id"]] = {
                 name: _leaving(row, cache[key][name], rows, part.labels, len(getattr(prepared.data, name)))
