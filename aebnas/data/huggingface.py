@@ -113,6 +113,10 @@ def _data(loaded: Any, settings: DataSettings, source: str) -> PictureData:
         tables = {"train": next(iter(tables.values()))}
     if "train" not in tables:
         raise DataError(f"{source} has the splits {', '.join(tables)} and none to train on: it must have train")
+    if not isinstance(tables["train"], _library().Dataset):
+        raise DataError(
+            f"{source} comes as a stream, of which nothing can be held out: remove streaming in data.options"
+        )
     image, label = _columns(tables["train"], settings, source)
     names = {part: next((name for name in known if name in tables), None) for part, known in _PARTS.items()}
     chosen = {"train": tables["train"]} | {part: tables[name] for part, name in names.items() if name is not None}

@@ -76,6 +76,12 @@ def test_several_labels_for_an_image_are_refused(tmp_path):
         load(tmp_path)
 
 
+def test_a_stream_is_refused(tmp_path, save_images):
+    save_images(tmp_path / "data", {"a": 6, "b": 6})
+    with pytest.raises(DataError, match="remove streaming"):
+        load(tmp_path / "data", options={"streaming": True})
+
+
 def test_one_table_is_split(tmp_path):
     table(30).save_to_disk(tmp_path)
     bundle = load(tmp_path, test=0.2, validation=0.25)
