@@ -40,8 +40,10 @@ def resolve(data: PictureData, settings: DataSettings, *, wanted: ModelInput | N
     skip = settings.corrupt == "skip"
     found = [index_pictures(part.pictures, whole=skip, workers=workers, progress=progress) for part in given]
     rows = readable([part.pictures for part in given], found, skip=skip)
-    if not len(rows[0]):
-        raise DataError(f"{data.train.pictures.source} holds no images: add some")
+    for part, at in zip(given, rows, strict=True):
+        if not len(at):
+            none = "no images that can be read" if len(part.pictures) else "no images"
+            raise DataError(f"{part.pictures.source} holds {none}: add some")
     form = form_of(
         settings.image_size or _size(given, found, rows, wanted),
         grey=settings.grey,

@@ -216,6 +216,15 @@ def test_damaged_images_are_skipped_counted_and_named(folder, caplog):
     assert "data.corrupt" not in caplog.text
 
 
+def test_a_part_without_any_image_that_can_be_read_is_named(tmp_path, save_images):
+    for name, count in (("train", 20), ("val", 1), ("test", 4)):
+        save_images(tmp_path / name, {"a": count, "b": count})
+    for path in (tmp_path / "val").rglob("*.png"):
+        path.write_bytes(b"hello")
+    with pytest.raises(DataError, match="val holds no images that can be read: add some"):
+        load(tmp_path, corrupt="skip")
+
+
 def test_what_stood_in_the_way_is_forgotten(folder, monkeypatch):
     for path in folder.rglob("*.png"):
         os.utime(path, (1e9, 1e9))
