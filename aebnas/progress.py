@@ -129,4 +129,5 @@ class ConsoleProgress(Progress):
             yield _BarStage(bars, bars.add_task(label, total=total, completed=done, note=""))
 
     def say(self, text: str) -> None:
-        self.console.print(text, soft_wrap=True)
+        # Names of classes and files are no markup.
+        self.console.print(text, soft_wrap=True, markup=False)

@@ -99,3 +99,9 @@ def test_lines_for_logs_leave_out_what_single_workers_do(piped):
     with progress.stage("trials", 10) as stage:
         stage.doing("worker 1", "begins")
     assert file.getvalue() == ""
+
+
+def test_names_in_a_line_are_no_markup():
+    file = io.StringIO()
+    ConsoleProgress(Console(file=file, width=40)).say("note: test has no sample of [unknown], [/b]")
+    assert file.getvalue() == "note: test has no sample of [unknown], [/b]\n"
