@@ -39,6 +39,7 @@ FREE_KEYS = (
     ("data", "data_dir"),
     ("data", "download"),
     ("data", "workers"),
+    ("data", "ram_gib"),
     ("backbone", "checkpoint"),
 )
 # A comparison is no part of a search; what plug-ins register is told apart by its name, as what is here.

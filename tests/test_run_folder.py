@@ -64,6 +64,7 @@ def test_another_experiment_is_refused_by_the_key_that_differs(folder, start, ke
         ("search.starts", True),
         ("data.path", Path("/elsewhere/data.npz")),
         ("data.data_dir", Path("/elsewhere")),
+        ("data.ram_gib", 0.5),
         ("backbone.checkpoint", Path("/elsewhere/weights.pt")),
         ("cache_gib", 1.0),
         ("accelerator", "cpu"),

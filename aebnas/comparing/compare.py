@@ -40,7 +40,7 @@ _FREE = (
 )
 _FREE_BLOCKS = (
     ("compare", ("variants", "seeds", "exits", "branch", "branches")),
-    ("data", ("path", "data_dir", "download", "workers")),
+    ("data", ("path", "data_dir", "download", "workers", "ram_gib")),
     ("regime", ("name", "final_epochs")),
 )
 

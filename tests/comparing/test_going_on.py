@@ -70,7 +70,7 @@ def test_a_comparison_of_before_there_were_some_keys_goes_on(base, tmp_path):
     folder, about = ComparisonFolder(tmp_path), _about_of(base)
     earlier = copy.deepcopy(about)
     del earlier["accuracy"], earlier["backbone"]["weights"]
-    for key in ("normalise", "columns", "corrupt", "options", "ram_gib", "resize"):
+    for key in ("normalise", "columns", "corrupt", "options", "resize"):
         del earlier["data"][key]
     del earlier["data"]["augment"]["crop"], earlier["regime"]["training"]["class_weights"]
     if earlier["backbone_training"] is not None:
