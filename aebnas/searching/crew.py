@@ -254,6 +254,7 @@ def _serve(connection: Connection, orders: Orders) -> None:
                 given=orders.given,
                 progress=_Told(send),
                 told=told,
+                patient=False,
             )
         except AebnasError as error:
             send(("failed", (isinstance(error, InputError), str(error))))

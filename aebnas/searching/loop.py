@@ -158,13 +158,12 @@ def run_trials(
     """
     found = archive if archive is not None else Archive.of(place)
     settings, start = place.experiment.search, clock()
-    recombiner = Recombiner(place.genome, settings.cost_objectives[0], settings.recombine, place.experiment.seed)
     while goes_on() and (settings.timeout is None or clock() - start < settings.timeout):
         if met is not None:
             met.returns.give_back(study)
             found.sync(study.get_trials(deepcopy=False), place.evaluator)
         look(found)
-        trial = _next(study, place, met, found, recombiner)
+        trial = _next(study, place, met, found)
         if trial is None:
             if finished(study) >= settings.trials:
                 break
@@ -176,9 +175,7 @@ def run_trials(
     return found
 
 
-def _next(
-    study: optuna.Study, place: Workplace, met: Meeting | None, archive: Archive, recombiner: Recombiner
-) -> Trial | None:
+def _next(study: optuna.Study, place: Workplace, met: Meeting | None, archive: Archive) -> Trial | None:
     """Return a new trial; None if with those that are running there are enough.
 
     Only processes of one folder take turns: those of several may begin a few trials more than are wanted.
@@ -187,6 +184,8 @@ def _next(
         # In this order: one that comes to its end in between is counted twice, not left out.
         if len(running(study)) + finished(study) >= place.experiment.search.trials:
             return None
+        settings = place.experiment.search
+        recombiner = Recombiner(place.genome, settings.cost_objectives[0], settings.recombine, place.experiment.seed)
         known = recombiner.next(study.get_trials(deepcopy=False), archive.evaluations)
         if known is not None:
             study.enqueue_trial(known, user_attrs={RECOMBINED: True})

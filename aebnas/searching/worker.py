@@ -54,6 +54,7 @@ def help_search(
     progress: Progress | None = None,
     goes_on: Callable[[], bool] = lambda: True,
     told: Callable[[Archive], object] = lambda _: None,
+    patient: bool = True,
 ) -> Helped:
     """Run trials of the search at ``address`` until there are enough of them, or it is closed.
 
@@ -63,6 +64,8 @@ def help_search(
         given: The experiment where its model or data are Python objects.
         goes_on: Asked before each trial.
         told: After each trial.
+        patient: Where the search takes no more trials, stay until it is closed. The processes that its leader has
+            started do not: the leader waits for them.
 
     Raises:
         RunError: there is no such search, it needs other data, or the folder belongs to another one.
@@ -70,7 +73,7 @@ def help_search(
     """
     shown = progress or Progress()
     with meet(folder, address, shown.say, first=False) as met:
-        invitation = _invited(met, shown)
+        invitation = _invited(met, shown, patient)
         if invitation.state != "open":
             return Helped(0, closed=invitation.state == "closed", led=met.led())
         experiment = _experiment(invitation, address, own or {}, given)
@@ -102,10 +105,10 @@ def once_begun(help_it: Callable[[], Helped], *, wait_s: float, say: Callable[[s
         time.sleep(_ASK_EVERY_S)
 
 
-def _invited(met: Meeting, progress: Progress) -> Invitation:
-    """Wait until the search is prepared, or has come to its end."""
+def _invited(met: Meeting, progress: Progress, patient: bool) -> Invitation:
+    """Wait until the search is prepared, or, if ``patient``, has come to its end."""
     said = False
-    while (found := met.invitation()) is None or (found.state != "open" and met.led()):
+    while (found := met.invitation()) is None or (patient and found.state != "open" and met.led()):
         if found is None and not met.led():
             raise NoSearch(
                 f"the search {met.address.study} was left before it had begun: run the same `aebnas search` again"

@@ -13,10 +13,11 @@ from aebnas.cli_worker import _address
 from aebnas.errors import RunError
 from aebnas.run_folder import RunFolder
 from aebnas.searching import workplace
+from aebnas.searching.invitation import Invitation
 from aebnas.searching.loop import Archive, _next, run_trials
 from aebnas.searching.meeting import NoSearch, meet
 from aebnas.searching.study import STORAGE_VARIABLE, Address, open_study, queue
-from aebnas.searching.worker import _experiment, _Helper, help_search
+from aebnas.searching.worker import Helped, _experiment, _Helper, help_search
 from aebnas.sharing.board import Board
 from aebnas.sharing.storage import open_storage
 
@@ -57,6 +58,14 @@ def test_no_trial_begins_once_the_search_is_closing(toy_experiment):
     met = SimpleNamespace(invitation=lambda: states.pop(0))
     helper = _Helper(met, toy_experiment(), print, lambda: True, print)
     assert [helper._may_go_on(), helper._may_go_on()] == [True, False]
+
+
+def test_who_was_started_by_the_leader_goes_when_nothing_is_left_to_begin(address, tmp_path):
+    Invitation("closing", {}, {}, {}, "", "").write(board_of(address))
+    with meet(RunFolder(tmp_path / "leader"), address, print, first=True) as met:
+        assert met.lead()
+        helped = help_search(RunFolder(tmp_path / "own"), address, patient=False)
+    assert helped == Helped(0, closed=False, led=True)
 
 
 def test_machines_do_not_share_a_file_as_their_database(address, tmp_path):
@@ -120,4 +129,4 @@ def test_a_trial_that_ends_while_trials_are_counted_makes_no_room_for_another(to
         return found
 
     study.get_trials = read_and_end
-    assert _next(study, SimpleNamespace(experiment=experiment, folder=RunFolder(tmp_path)), None) is None
+    assert _next(study, SimpleNamespace(experiment=experiment, folder=RunFolder(tmp_path)), None, None) is None
