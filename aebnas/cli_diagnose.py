@@ -64,8 +64,9 @@ def diagnose(
     if as_json:
         sys.stdout.write(json.dumps(result) + "\n")
         return
-    confidence = subject.policy.confidence
-    out.print(f"{subject.id} of {subject.source}: {len(subject.names) - 1} early exits, {confidence}", soft_wrap=True)
+    early, confidence = len(subject.names) - 1, subject.policy.confidence
+    exits = "early exit" if early == 1 else "early exits"
+    out.print(f"{subject.id} of {subject.source}: {early} {exits}, {confidence}", soft_wrap=True)
     for table in diagnosis_tables(found):
         out.print(table)
     out.print("Findings", style="bold")
