@@ -14,6 +14,7 @@ KEYS = {
     "source",
     "id",
     "confidence",
+    "accuracy",
     "backbone_macs",
     "exits",
     "validation",
