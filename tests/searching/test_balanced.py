@@ -236,7 +236,8 @@ def test_a_comparison_tells_it_too(unbalanced, tmp_path):
     plain = compare(unbalanced(**options).override({"accuracy": "plain"}), run_dir=tmp_path / "two")
     (other,) = plain.results["disjoint"].values()
     assert {round(96 * accuracy, 6) % 1 for accuracy in other.accuracies_test} == {0.0}
-    assert "accuracy" not in json.loads((tmp_path / "two" / "about.json").read_text())
+    kept = [json.loads((tmp_path / name / "about.json").read_text())["accuracy"] for name in ("one", "two")]
+    assert kept == ["balanced", "plain"]
     assert json.loads((tmp_path / "one" / "about.json").read_text())["accuracy"] == "balanced"
 
 
