@@ -82,7 +82,7 @@ class Archive:
         """
         found = []
         for trial in trials:
-            if trial.number in self._taken or SPEC not in trial.user_attrs or not trial.state.is_finished():
+            if trial.number in self._taken or SPEC not in trial.user_attrs or not _has_ended(trial):
                 continue
             spec = NetworkSpec.from_json(trial.user_attrs[SPEC])
             evaluation = self.evaluations.get(spec.key) or evaluator.known(spec)
@@ -130,6 +130,11 @@ class Archive:
 
     def _every_point(self) -> list[tuple[float, float]]:
         return list(chain.from_iterable(self._points.values()))
+
+
+def _has_ended(trial: FrozenTrial) -> bool:
+    """Tell whether a trial came to its end; one that was given back is run again, whatever it had written down."""
+    return trial.state == TrialState.COMPLETE or (trial.state == TrialState.FAIL and FAILURE in trial.user_attrs)
 
 
 def run_trials(

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import filelock
 import numpy as np
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 
 from aebnas.cli_worker import _address
 from aebnas.errors import RunError
@@ -16,7 +16,7 @@ from aebnas.searching import workplace
 from aebnas.searching.invitation import Invitation
 from aebnas.searching.loop import Archive, _next, run_trials
 from aebnas.searching.meeting import NoSearch, meet
-from aebnas.searching.study import STORAGE_VARIABLE, Address, open_study, queue
+from aebnas.searching.study import FAILURE, SPEC, STORAGE_VARIABLE, Address, open_study, queue
 from aebnas.searching.worker import Helped, _experiment, _Helper, help_search
 from aebnas.sharing.board import Board
 from aebnas.sharing.storage import open_storage
@@ -116,6 +116,18 @@ def test_a_leader_that_waits_for_the_trials_of_others_sees_that_nobody_answers_t
 
     with pytest.raises(Broken):
         run_trials(study, place, archive=archive(), look=look)
+
+
+def test_what_was_given_back_is_not_found_before_it_is_run_again(archive, evaluation):
+    made = evaluation([(0.8, 50, 0.5)])
+    attributes = {SPEC: made.spec.to_json()}
+    again = create_trial(state=TrialState.FAIL, user_attrs=attributes)
+    failed = create_trial(state=TrialState.FAIL, user_attrs={**attributes, FAILURE: "it would not train"})
+    place = SimpleNamespace(known=lambda _: made)
+    found = archive()
+    assert found.sync([again], place) == []
+    failed.number = 1
+    assert found.sync([again, failed], place) == [made]
 
 
 def test_a_trial_that_ends_while_trials_are_counted_makes_no_room_for_another(toy_experiment, tmp_path):
