@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -32,6 +33,8 @@ from benchmarks.postgres import PostgresServer
 from benchmarks.postgres import postgres_server as running_server
 
 torch.set_num_threads(1)
+# A shell that starts tests in the background lets them, and all that they start, ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _let_torchvision_be_imported() -> torch.library.Library | None:
