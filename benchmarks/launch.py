@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from aebnas.devices.profile import load_profile
 from aebnas.experiment import Experiment
 from aebnas.files import write_text
 from aebnas.run_folder import RunFolder
-from aebnas.searching.study import FAILURE, read_trials
+from aebnas.searching.study import has_ended, read_trials
 from aebnas.spaces.definition import load_space
 
 SAMPLE_EVERY_S = 0.2
@@ -94,11 +94,7 @@ def run_search(
         raise RuntimeError(f"the search in {folder} failed: {log.read_text(encoding='utf-8').strip()[-2000:]}")
     total_s = time.perf_counter() - start
     # Those that were given back are left out.
-    trials = [
-        trial
-        for trial in read_trials(RunFolder(folder), experiment)
-        if trial.state == TrialState.COMPLETE or FAILURE in trial.user_attrs
-    ]
+    trials = [trial for trial in read_trials(RunFolder(folder), experiment) if has_ended(trial)]
     return Searched(trials, total_s, peak_gib if memory else None)
 
 

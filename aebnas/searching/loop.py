@@ -18,9 +18,8 @@ from aebnas.searching.evaluation import Evaluation, StaticPoint
 from aebnas.searching.evaluator import Evaluator
 from aebnas.searching.frontier import Reference
 from aebnas.searching.meeting import Meeting
-from aebnas.searching.recombine import Recombiner
 from aebnas.searching.rungs import Ledger
-from aebnas.searching.study import FAILURE, HYPERVOLUME, RECOMBINED, SPEC, finished, running, sample
+from aebnas.searching.study import FAILURE, HYPERVOLUME, RECOMBINED, SPEC, finished, has_ended, running, sample
 from aebnas.searching.workplace import Pausing, Workplace
 from aebnas.sharing.lost import mark
 
@@ -82,7 +81,7 @@ class Archive:
         """
         found = []
         for trial in trials:
-            if trial.number in self._taken or SPEC not in trial.user_attrs or not _has_ended(trial):
+            if trial.number in self._taken or SPEC not in trial.user_attrs or not has_ended(trial):
                 continue
             spec = NetworkSpec.from_json(trial.user_attrs[SPEC])
             evaluation = self.evaluations.get(spec.key) or evaluator.known(spec)
@@ -130,11 +129,6 @@ class Archive:
 
     def _every_point(self) -> list[tuple[float, float]]:
         return list(chain.from_iterable(self._points.values()))
-
-
-def _has_ended(trial: FrozenTrial) -> bool:
-    """Tell whether a trial came to its end; one that was given back is run again, whatever it had written down."""
-    return trial.state == TrialState.COMPLETE or (trial.state == TrialState.FAIL and FAILURE in trial.user_attrs)
 
 
 def run_trials(
@@ -189,9 +183,7 @@ def _next(study: optuna.Study, place: Workplace, met: Meeting | None, archive: A
         # In this order: one that comes to its end in between is counted twice, not left out.
         if len(running(study)) + finished(study) >= place.experiment.search.trials:
             return None
-        settings = place.experiment.search
-        recombiner = Recombiner(place.genome, settings.cost_objectives[0], settings.recombine, place.experiment.seed)
-        known = recombiner.next(study.get_trials(deepcopy=False), archive.evaluations)
+        known = place.recombiner.next(study.get_trials(deepcopy=False), archive.evaluations)
         if known is not None:
             study.enqueue_trial(known, user_attrs={RECOMBINED: True})
         trial = study.ask()

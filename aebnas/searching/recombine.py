@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from aebnas.branches.spec import NO_CASCADE, NetworkSpec
 from aebnas.searching.choice import TRADE_OFF
 from aebnas.searching.evaluation import Evaluation
+from aebnas.searching.networks import Networks
 from aebnas.searching.study import RECOMBINED
 from aebnas.spaces.genome import OFF, ON, Genome
 from aebnas.training.regimes import REGIMES
@@ -48,6 +49,7 @@ class Recombiner:
 
     def __init__(self, genome: Genome, cost: str, each: int, seed: int) -> None:
         self._genome, self._cost, self._each, self._seed = genome, cost, each, seed
+        self._networks = Networks(genome)
 
     def next(self, trials: Sequence[FrozenTrial], evaluations: Mapping[str, Evaluation]) -> Genes | None:
         """Return the genes and the trade-off of a new network; None: something else is to be tried, or nothing is new.
@@ -61,17 +63,22 @@ class Recombiner:
         waiting = any(trial.state == TrialState.WAITING for trial in trials)
         if waiting or sum(RECOMBINED in trial.user_attrs for trial in trials) >= owed:
             return None
-        known = [(trial, spec) for trial in done if _is_free(spec := self._genome.decode(trial.params))]
+        known = [
+            (trial, network)
+            for trial in done
+            if (network := self._networks.of(trial)) is not None and _is_free(network.spec)
+        ]
         if not known:
             return None
         rng = np.random.default_rng([self._seed, len(trials)])
-        model, settings = known[int(rng.integers(len(known)))]
-        alike = [(trial, evaluations.get(spec.key)) for trial, spec in known if _settings(spec) == _settings(settings)]
+        model, chosen = known[int(rng.integers(len(known)))]
+        settings = _settings(chosen.spec)
+        alike = [(trial, evaluations.get(own.key)) for trial, own in known if _settings(own.spec) == settings]
         parts = {
             point: _best(found)
             for point, found in self._parts([(trial.params, found) for trial, found in alike if found]).items()
         }
-        taken = {self._genome.decode(trial.params).key for trial in trials if self._has_genes(trial)}
+        taken = {network.key for trial in trials if (network := self._networks.of(trial)) is not None}
         for genes in self._drawn(parts, model.params, rng):
             if self._genome.decode(genes).key not in taken:
                 return {**genes, TRADE_OFF: float(rng.random())}
@@ -102,9 +109,6 @@ class Recombiner:
     def _names(self, number: int) -> Iterator[str]:
         exit_ = f"exit{number}"
         return (name for name in self._genome.genes if name == exit_ or name.startswith(f"{exit_}_"))
-
-    def _has_genes(self, trial: FrozenTrial) -> bool:
-        return all(name in trial.params for name in self._genome.genes)
 
 
 def _is_free(spec: NetworkSpec) -> bool:

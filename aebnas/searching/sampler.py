@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from aebnas.experiment_search import SearchSettings
 from aebnas.searching.choice import TRADE_OFF
+from aebnas.searching.networks import FIXED, Networks
 from aebnas.searching.surrogate import Surrogate
 from aebnas.spaces.genome import Genome
 
@@ -26,7 +27,6 @@ _ASKS, _ASKS_OF_GP = 4, 1
 _POOL = 48
 # Genes changed at random, one after the other, before a space counts as exhausted.
 _MOST_CHANGES = 256
-_FIXED = "fixed_params"
 
 
 def make_sampler(settings: SearchSettings, seed: int, genome: Genome) -> BaseSampler:
@@ -74,13 +74,13 @@ class FreshSampler(BaseSampler):
             TRADE_OFF: FloatDistribution(0.0, 1.0),
         }
         self._single = {name: choices[0] for name, choices in genome.genes.items() if len(choices) == 1}
-        self._seen: dict[int, str] = {}
+        self._networks = Networks(genome)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Let queued trials take part in evolution: Optuna asks no sampler about them, so they had no generation."""
         self.inner.before_trial(study, trial)
         genetic = isinstance(self.inner, (optuna.samplers.NSGAIISampler, optuna.samplers.NSGAIIISampler))
-        if genetic and _FIXED in trial.system_attrs and not trial.state.is_finished():
+        if genetic and FIXED in trial.system_attrs and not trial.state.is_finished():
             self.inner.get_trial_generation(study, trial)  # type: ignore[attr-defined]
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -89,7 +89,7 @@ class FreshSampler(BaseSampler):
 
     def sample_relative(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> Genes:
         """Return genes of a network that no other trial has; where all are known, what the inner sampler proposes."""
-        fixed = {**trial.system_attrs.get(_FIXED, {}), **trial.params}
+        fixed = {**trial.system_attrs.get(FIXED, {}), **trial.params}
         if self._space.keys() <= fixed.keys():
             return {}  # there is nothing left to propose
         known = self._known(study, trial)
@@ -148,19 +148,10 @@ class FreshSampler(BaseSampler):
     def _known(self, study: Study, trial: FrozenTrial) -> set[str]:
         """Return the keys of the networks of all other trials: finished, failed, running and queued ones."""
         return {
-            self._seen[other.number]
+            network.key
             for other in study.get_trials(deepcopy=False)
-            if other.number != trial.number and self._remember(other)
+            if other.number != trial.number and (network := self._networks.of(other)) is not None
         }
-
-    def _remember(self, trial: FrozenTrial) -> bool:
-        """Note the network of a trial; False: not all of its genes are there yet."""
-        if trial.number not in self._seen:
-            genes = {**trial.system_attrs.get(_FIXED, {}), **trial.params}
-            if not all(genes.get(name) in choices for name, choices in self._genome.genes.items()):
-                return False
-            self._seen[trial.number] = self._key(genes)
-        return True
 
     def _key(self, genes: Mapping[str, Any]) -> str:
         return self._genome.decode(genes).key

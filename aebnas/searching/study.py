@@ -157,7 +157,11 @@ def running(study: optuna.Study) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
 
+def has_ended(trial: FrozenTrial) -> bool:
+    """Tell whether a trial came to its end; one that was given back is run again, whatever it had written down."""
+    return trial.state == TrialState.COMPLETE or (trial.state == TrialState.FAIL and FAILURE in trial.user_attrs)
+
+
 def finished(study: optuna.Study) -> int:
     """Return how many trials have come to an end, well or with a failed candidate; lost ones are left out."""
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
-    return sum(1 for trial in trials if trial.state == TrialState.COMPLETE or FAILURE in trial.user_attrs)
+    return sum(map(has_ended, study.get_trials(deepcopy=False)))

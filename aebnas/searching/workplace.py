@@ -6,7 +6,7 @@ import contextlib
 import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 
@@ -25,6 +25,7 @@ from aebnas.searching.cost_desk import Inquiry
 from aebnas.searching.costing import CostModels, by_precision, check_known, cost_models, kinds_of
 from aebnas.searching.evaluator import Evaluator
 from aebnas.searching.genes import network_genes
+from aebnas.searching.recombine import Recombiner
 from aebnas.searching.rungs import Ledger
 from aebnas.spaces.genome import Genome, build_genome
 
@@ -57,6 +58,12 @@ class Workplace:
     progress: Progress
     ledger: Ledger | None = None
     quiet: Quiet = field(default_factory=quiet_here)
+
+    @cached_property
+    def recombiner(self) -> Recombiner:
+        """Puts branches that are trained already together in new networks."""
+        settings = self.experiment.search
+        return Recombiner(self.genome, settings.cost_objectives[0], settings.recombine, self.experiment.seed)
 
     @classmethod
     def open(
