@@ -23,6 +23,7 @@ from aebnas.experiment import Experiment
 from aebnas.prepare import say_left_out
 from aebnas.progress import Progress
 from aebnas.settings import completed
+from aebnas.training.batch_norm import may_lag
 
 # What says where or how fast to compute, and what each variant or seed brings itself.
 _FREE = (
@@ -88,7 +89,8 @@ def compare(
     for variant in variants:
         check_epochs(variant, len(specs))
     with folder.lock():
-        folder.start(_about(experiment, specs, f"{data.fingerprint} of {len(data.train)}"), _as_now)
+        about = _about(experiment, specs, f"{data.fingerprint} of {len(data.train)}", lags=may_lag(backbone))
+        folder.start(about, _as_now)
         cut = fresh_backbone(experiment, data, experiment.seed, [spec.attach for spec in specs])
         prices = price_variants(variants, specs, cut, data, folder, shown)
         shares = [cost / prices[variants[0].key].backbone for cost in prices[variants[0].key].truncated]
@@ -161,10 +163,16 @@ def _known(found: dict[int, Any]) -> dict[int, Any]:
     return {seed: result for seed, result in found.items() if result is not None}
 
 
-def _about(experiment: Experiment, specs: Sequence[BranchSpec], data: str) -> dict[str, Any]:
-    """Return all that results depend on beside variant and seed."""
+def _about(experiment: Experiment, specs: Sequence[BranchSpec], data: str, *, lags: bool) -> dict[str, Any]:
+    """Return all that results depend on beside variant and seed.
+
+    Args:
+        lags: Whether the backbone's batch-norm statistics are helped to follow, which earlier versions did not do.
+    """
     values = _without_free(experiment.model_dump(mode="json"))
     values["data"]["fingerprint"] = data
+    if lags:
+        values["backbone"]["batch_norm"] = "following"
     values["compare"]["branches"] = [spec.to_json() for spec in specs]
     if experiment.compare.cost != "macs":
         values["device"] = experiment.device

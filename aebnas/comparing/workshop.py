@@ -174,7 +174,7 @@ class Workshop:
         """Train all of a static network on the labels; return the epochs."""
         settings = self._plan.base.regime.training.model_copy(update={"epochs": job.epochs, "patience": None})
         module.to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        trainee = Trainee(module, lambda images: [network(images)], (module,))
+        trainee = Trainee(module, lambda images: [network(images)], (module,), fresh=(module,))
         data = self.data
         result = fit(
             trainee,

@@ -23,12 +23,14 @@ class Plan:
     Args:
         own: The experiment with the settings that the network chooses for itself.
         fingerprint: Of data and backbone.
+        lags: Whether the backbone's batch-norm statistics are helped to follow where it is trained from scratch.
     """
 
     spec: NetworkSpec
     budget: Budget
     own: Experiment
     fingerprint: str
+    lags: bool = False
 
     @property
     def regime(self) -> Regime:
@@ -77,6 +79,9 @@ class Plan:
             values["confidence"] = self.spec.confidence
         if self.own.accuracy != "plain":
             values["accuracy"] = self.own.accuracy
+        if self.lags and self.whole and regime.starts(own) == "initial":
+            # Earlier versions trained such networks without: theirs are not taken for these.
+            values["batch_norm"] = "follows"
         return canonical_json([values, self.own.seed, self.fingerprint])
 
     @cached_property

@@ -24,6 +24,7 @@ from aebnas.searching.plan import Plan
 from aebnas.searching.rungs import Watch
 from aebnas.searching.stopped import Kept, Record, Shelf
 from aebnas.store import Claim, load_state, state_of
+from aebnas.training.batch_norm import may_lag
 from aebnas.training.candidates import BranchJob, TrainedBranch, train_branch, train_branches, train_network
 from aebnas.training.features import FeatureStore
 from aebnas.training.fit import logits_of
@@ -72,6 +73,7 @@ class Trainer:
         self._teach = teach or train_branches
         self._log = open_log(experiment.training_log, folder.path)
         self._own: dict[tuple[Any, ...], Experiment] = {}
+        self._lags = may_lag(prepared.backbone)
         # A regime that moves the backbone computes its own features: only the final logits, the teacher, are kept.
         frozen = any(REGIMES[name].kind != "whole" for name in regimes)
         self.budget_gib = experiment.cache_gib if frozen else 0.0
@@ -102,7 +104,7 @@ class Trainer:
 
     def plan(self, spec: NetworkSpec, budget: Budget) -> Plan:
         """Return how ``spec`` is trained."""
-        return Plan(spec, budget, self.settings(spec), self._prepared.fingerprint)
+        return Plan(spec, budget, self.settings(spec), self._prepared.fingerprint, self._lags)
 
     def train(self, spec: NetworkSpec, budget: Budget, stage: Stage | None, watch: Watch | None = None) -> Trained:
         """Train what is not there yet.

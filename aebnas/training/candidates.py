@@ -180,6 +180,7 @@ def _run(
         first_exits(network, phase.exits, phase.gradients),
         (*(network.branches[number] for number in phase.branches), *_leading_to(network, phase.depth)),
         still=_leading_to(network, min(phase.depth, phase.still)),
+        fresh=(network.backbone,) if REGIMES[settings.name].starts(settings) == "initial" else (),
         judged=network,
     )
     phase.protection.begin(scene, phase.added or 0)

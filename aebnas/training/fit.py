@@ -11,6 +11,7 @@ import torch
 from aebnas.data.splits import Split
 from aebnas.exits.accuracy import AccuracyKind
 from aebnas.progress import Stage
+from aebnas.training.batch_norm import statistics_that_follow
 from aebnas.training.fitting import CHECK_EVERY, FitResult, Fitting
 from aebnas.training.inference import EVALUATION_BATCH, Forward, accuracy_of, logits_of, to_device
 from aebnas.training.log import TellEpoch
@@ -80,9 +81,10 @@ def fit(
     while going_on and not fitting.finished:
         start = time.perf_counter()
         fitting.begin_epoch()
-        for batch in train.batches(settings.batch_size, seed=seed + fitting.epoch):
-            fitting.step(batch)
-            stage.advance(len(batch.labels))
+        with statistics_that_follow(trainee.fresh, fitting.steps):
+            for batch in train.batches(settings.batch_size, seed=seed + fitting.epoch):
+                fitting.step(batch)
+                stage.advance(len(batch.labels))
         fitting.settle()
         accuracies = accuracy_of(judged, validation, device, previous, accuracy)
         fitting.end_epoch(accuracies)

@@ -54,6 +54,7 @@ class Fitting:
         mixed: Whether networks compute in bfloat16 where ``device`` is a CUDA device; losses are in float32.
 
     Attributes:
+        steps: Of an epoch.
         epoch: How many are over.
         accuracies: On validation, per epoch and exit.
 
@@ -79,9 +80,9 @@ class Fitting:
         self._device, self._guard, self._mixed = device, guard or Guard(), mixed
         self._objective = objective.on(device)
         self._previous = trainee.previous[0].to(device) if trainee.previous else None
-        self._steps, self._step = math.ceil(samples / settings.batch_size), 0
+        self.steps, self._step = math.ceil(samples / settings.batch_size), 0
         self._optimizer = optimiser_of(self._parameters, settings)
-        self._schedule = schedule_of(self._optimizer, settings, self._steps * settings.epochs)
+        self._schedule = schedule_of(self._optimizer, settings, self.steps * settings.epochs)
         self._counters = {exit_: _Counter() for exit_, weight in enumerate(objective.weights) if weight}
         # Summed up where it is computed; only a log reads it, once per epoch.
         self._lost: Tensor | float = 0.0
@@ -118,7 +119,7 @@ class Fitting:
         step, self._step = self._step, self._step + 1
         if len(batch.labels) == 1 and step:
             return  # batch-norm cannot train on a last batch of one sample
-        loss = self._loss(batch_to_device(batch, self._device), (self.epoch + step / self._steps))
+        loss = self._loss(batch_to_device(batch, self._device), (self.epoch + step / self.steps))
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self._lost = self._lost + loss.detach() * len(batch.labels)

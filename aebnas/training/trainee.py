@@ -22,6 +22,8 @@ class Trainee:
         forward: Images (or features) to the logits of every exit that is trained.
         moving: The modules whose weights and batch-norm statistics move; all others stay as they are.
         still: Those of them whose weights move, but whose batch-norm statistics stay.
+        fresh: What begins at its initialisation, or far from where it is to go: its batch-norm statistics follow, see
+            :func:`~aebnas.training.batch_norm.statistics_that_follow`.
         judged: To the logits that accuracies are those of, where they are more than ``forward`` gives.
         previous: Logits of the exit before for every sample of the training and of the validation split, which
             ``forward`` takes beside the features.
@@ -31,6 +33,7 @@ class Trainee:
     forward: Forward
     moving: tuple[nn.Module, ...]
     still: tuple[nn.Module, ...] = ()
+    fresh: tuple[nn.Module, ...] = ()
     judged: Forward | None = None
     previous: tuple[Tensor, Tensor] | None = None
 

@@ -10,6 +10,7 @@ from made_up_results import VARIANTS
 
 from aebnas.cli import main
 from aebnas.cli_compare import _choices
+from aebnas.comparing import arena
 from aebnas.comparing.arena import choose_branches, fresh_backbone, load_splits
 from aebnas.comparing.compare import compare
 from aebnas.comparing.jobs import check_epochs, epochs_of, plan_jobs
@@ -168,3 +169,34 @@ def test_the_verb(base, tmp_path, capsys):
 def test_what_is_given_for_a_key_twice_is_joined():
     found = _choices("margin,entropy", None, ["tau=0.5", "confidence=entropy,patience", "tau=0.9"])
     assert found == {"confidence": ["margin", "entropy", "patience"], "tau": ["0.5", "0.9"]}
+
+
+def test_batch_norm_statistics_follow_in_all_that_is_trained_from_scratch(base, tmp_path, monkeypatch):
+    """Static networks, backbones and variants alike: else those that lag would look worse than they are."""
+    seen: dict[str, set[float]] = {}
+    label = ""
+    do, build = Workshop.do, arena.build_backbone
+
+    def watch(workshop, job, stage):
+        nonlocal label
+        label = job.label
+        do(workshop, job, stage)
+
+    def slow(*given, **options):
+        model = build(*given, **options)
+        for layer in model.modules():
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                layer.momentum = 3e-4
+                layer.register_forward_hook(lambda one, *_: note(one) if torch.is_grad_enabled() else None)
+        return model
+
+    def note(layer):
+        seen.setdefault(label.removesuffix(", seed 0"), set()).add(layer.momentum)
+
+    monkeypatch.setattr(Workshop, "do", watch)
+    monkeypatch.setattr(arena, "build_backbone", slow)
+    words = {"compare.variants": ["joint", "mixed", "disjoint"], "compare.seeds": 1, "compare.epochs": 2}
+    assert compare(base.override(words), run_dir=tmp_path).failures == {}
+    scratch = ["joint", "backbone", "static backbone", "static truncated at exit 1", "static truncated at exit 2"]
+    assert seen == {name: {0.1} for name in scratch} | {"mixed": {3e-4}}
+    assert json.loads((tmp_path / "about.json").read_text())["backbone"]["batch_norm"] == "following"

@@ -85,6 +85,14 @@ def test_a_comparison_of_before_there_were_some_keys_goes_on(base, tmp_path):
         folder.start(about, _as_now)
 
 
+def test_a_comparison_of_before_statistics_followed_is_not_gone_on_with(base, tmp_path):
+    """Only where they would lag: results of one comparison are all of one kind."""
+    folder = ComparisonFolder(tmp_path)
+    folder.start(_about_of(base), _as_now)
+    with pytest.raises(RunError, match=r"comparison whose backbone\.batch_norm is None, not following"):
+        folder.start(_about_of(base, lags=True), _as_now)
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_folder_that_cannot_be_written_stops_everything(base, tmp_path, workers):
     small = base.override({"compare.variants": ["joint", "mixed"], "compare.seeds": 1, "compare.epochs": 2})
@@ -179,7 +187,7 @@ class _Told(Progress):
         self._said.append(text)
 
 
-def _about_of(experiment):
+def _about_of(experiment, *, lags=False):
     data = load_splits(experiment)
     specs = choose_branches(experiment, fresh_backbone(experiment, data, experiment.seed))
-    return _about(experiment, specs, f"{data.fingerprint} of {len(data.train)}")
+    return _about(experiment, specs, f"{data.fingerprint} of {len(data.train)}", lags=lags)
