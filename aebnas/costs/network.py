@@ -34,6 +34,11 @@ class Path:
     final: bool
 
     @property
+    def decisions(self) -> int:
+        """How often it is decided in a file that ends where the path does: there it is not."""
+        return self.gates - (not self.final)
+
+    @property
     def parts(self) -> tuple[Part, ...]:
         """All parts."""
         return tuple(part for level in self.levels for part in level)
@@ -86,22 +91,29 @@ class NetworkCosts:
             levels.append((self.ends[here],))
         return Path(tuple(levels), gates, final)
 
-    def exit_costs(self, mask: Sequence[bool]) -> Costs:
+    def exit_costs(self, mask: Sequence[bool], last: int | None = None) -> Costs:
         """Return ``(n_costs, exits)``: all that is executed when leaving at each exit; NaN for exits switched off.
 
         Size and peak memory are those of the whole file, whichever exit is taken: weights of all parts are loaded, and
         the deepest exit may come any time.
+
+        Args:
+            last: An exit that all leave at who come to it: what stands behind is not in the file. None: the final one.
         """
         result = np.full((len(self.names), len(self.points) + 1), np.nan)
         on = [*(number for number, is_on in enumerate(mask) if is_on), len(self.points)]
-        whole = self.path(mask, len(self.points))
+        whole = self.path(mask, len(self.points) if last is None else last)
         for exit_ in on:
             result[:, exit_] = self._costs(self.path(mask, exit_), whole)
         return result
 
-    def mean(self, mask: Sequence[bool], exit_shares: Sequence[float]) -> Costs:
-        """Return the costs (n_costs,) of a point, reduced as :attr:`reduction` says, from its exit shares."""
-        costs, shares = np.nan_to_num(self.exit_costs(mask)), np.array(exit_shares)
+    def mean(self, mask: Sequence[bool], exit_shares: Sequence[float], last: int | None = None) -> Costs:
+        """Return the costs (n_costs,) of a point, reduced as :attr:`reduction` says, from its exit shares.
+
+        Args:
+            last: As of :meth:`exit_costs`.
+        """
+        costs, shares = np.nan_to_num(self.exit_costs(mask, last)), np.array(exit_shares)
         on = np.flatnonzero([*mask, True])
         beyond = 1.0 - shares.cumsum()
         result: Costs = costs @ shares
@@ -155,7 +167,7 @@ class NetworkCosts:
             return self._latency_ms(path)
         if name == ENERGY:
             return energy_mj(path.parts, self._latency_ms(path))
-        size = sum(part.figures.size_mib for part in whole.parts) + whole.gates * self.overhead.gate_mib
+        size = sum(part.figures.size_mib for part in whole.parts) + whole.decisions * self.overhead.gate_mib
         return size if name == SIZE else size + _activations_mib(whole)
 
     def _latency_ms(self, path: Path) -> float:
@@ -190,5 +202,5 @@ def energy_mj(parts: Sequence[Part], latency_ms: float) -> float:
 
 
 def _activations_mib(whole: Path) -> float:
-    """Return what the arena holds at the final exit: every level keeps its own while those inside it run."""
+    """Return what the arena holds at the last exit: every level keeps its own while those inside it run."""
     return sum(max(part.figures.memory_mib or 0.0 for part in level) for level in whole.levels)

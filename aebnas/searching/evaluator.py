@@ -21,6 +21,7 @@ from aebnas.exits.answers import Answers
 from aebnas.exits.confidence import build_confidence
 from aebnas.exits.curve import Curve, OperatingPoint, Target
 from aebnas.exits.decision import answers_of
+from aebnas.exits.diagnostics import reachable_exits
 from aebnas.exits.tuning import Rule, solve_answers, tune_answers
 from aebnas.experiment import Experiment
 from aebnas.files import digest
@@ -279,5 +280,6 @@ class Evaluator:
 
 
 def _mean_costs(point: OperatingPoint, costs: NetworkCosts) -> tuple[float, ...]:
+    """Return what a point costs: its file ends where all leave, while tuning went by that of all exits that are on."""
     mask = [threshold is not None for threshold in point.thresholds]
-    return tuple(map(float, costs.mean(mask, point.exit_shares)))
+    return tuple(map(float, costs.mean(mask, point.exit_shares, reachable_exits(point.thresholds)[-1])))

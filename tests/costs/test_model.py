@@ -344,6 +344,22 @@ def test_size_and_memory_are_those_of_the_whole_file_at_every_exit(backbone):
     assert model.backbone[memory] == SIZE_MIB + MEMORY_MIB
 
 
+def test_what_stands_behind_an_exit_that_all_leave_at_is_not_in_the_file(backbone):
+    costs = CostModel(backbone, FakeTimer(memory=True)).network(SPECS)
+    size, memory = (costs.names.index(name) for name in ("model_mib", "peak_memory_mib"))
+    for mask, shares, last, exits in (
+        ([True, True, True], (0.5, 0.5, 0.0, 0.0), 1, 2),
+        ([True, False, True], (0.5, 0.0, 0.5, 0.0), 2, 2),
+        ([True, True, True], (1.0, 0.0, 0.0, 0.0), 0, 1),
+    ):
+        whole, found = costs.mean(mask, shares), costs.mean(mask, shares, last)
+        assert found[size] == SIZE_MIB * 2 * exits
+        assert found[memory] == SIZE_MIB * 2 * exits + MEMORY_MIB * exits
+        kept = [row for row in range(len(costs.names)) if row not in (size, memory)]
+        np.testing.assert_array_equal(found[kept], whole[kept])
+    np.testing.assert_array_equal(costs.mean([True] * 3, (0.25,) * 4, 3), costs.mean([True] * 3, (0.25,) * 4))
+
+
 def test_a_tail_is_the_cost_of_the_exit_that_all_but_one_in_twenty_leave_at(backbone):
     costs = CostModel(backbone, FakeTimer()).network(SPECS)
     latency = costs.exit_costs([True, False, True])[1]
