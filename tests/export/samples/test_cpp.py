@@ -7,9 +7,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 import pytest
-from pictured import Case, run
+from pictured import LINE, Case, classify, run
 from PIL import Image
 
 from aebnas.export.samples import TEMPLATES
@@ -50,6 +51,13 @@ def program(tmp_path_factory) -> Path:
     return build / "classify"
 
 
+def refused(*words: object) -> str:
+    """Run a program that refuses; return what it says then."""
+    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    return done.stderr
+
+
 def test_cpp(case, program, tmp_path):
     paths = []
     for picture in case.pictures:
@@ -57,3 +65,36 @@ def test_cpp(case, program, tmp_path):
             paths.append(tmp_path / f"{picture.stem}.{'pgm' if opened.mode == 'L' else 'ppm'}")
             opened.save(paths[-1])
     Case(case.folder, paths, case.expected, case.classes).check(run(program, case.folder, *paths))
+
+
+@pytest.mark.parametrize("case", ["digits", "colour"], indirect=True)
+def test_cpp_resizes_as_the_python_sample_does(case, program, tmp_path):
+    """Pictures whose height shrinks more than their width are left out: Pillow 13 begins with another axis than 12."""
+    random = np.random.default_rng(0)
+    paths = []
+    for number, shape in enumerate(
+        [(3, 5), (4, 8, 3), (1, 1, 3), (8, 8), (9, 40), (7, 50, 3), (12, 20), (131, 257, 3)]
+    ):
+        values = Image.fromarray(random.integers(0, 256, shape, dtype=np.uint8))
+        paths.append(tmp_path / f"{number}.{'pgm' if values.mode == 'L' else 'ppm'}")
+        values.save(paths[-1])
+    found, expected = (LINE.findall(said) for said in (run(program, case.folder, *paths), classify(case, *paths)))
+    assert [(file, name, exit_) for file, name, _, exit_ in found] == [(f, n, e) for f, n, _, e in expected]
+    assert [file for file, *_ in found] == list(map(str, paths))
+    np.testing.assert_allclose([float(s) for _, _, s, _ in found], [float(s) for _, _, s, _ in expected], atol=1.5e-4)
+
+
+@pytest.mark.parametrize("case", ["digits"], indirect=True)
+def test_cpp_says_which_picture_is_damaged(case, program, tmp_path):
+    path = tmp_path / "damaged.pgm"
+    for content in (b"", b"P4 8 1 a"):
+        path.write_bytes(content)
+        assert refused(program, case.folder, path) == f"{path} is no binary PPM or PGM file\n"
+    for content in (b"P6", b"P6 # no end", b"P5 2 2 255 abc", b"P5 99999999999 2 255 abcd", b"P5 1 1 65535 ab"):
+        path.write_bytes(content)
+        assert refused(program, case.folder, path) == f"{path} is cut off or has no 8 bits\n"
+
+
+def test_cpp_says_that_a_network_takes_no_pictures(floats, program):
+    said = "this network takes no pictures as they are: manifest.json says why\n"
+    assert refused(program, floats, "x.ppm") == said

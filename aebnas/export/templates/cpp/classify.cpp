@@ -95,11 +95,11 @@ static Picture read_picture(const std::string& path) {
   std::size_t at = 2;
   const auto number = [&] {
     for (; at < content.size() && !std::isdigit(static_cast<unsigned char>(content[at])); ++at) {
-      if (content[at] == '#') at = content.find('\n', at);
+      if (content[at] == '#') at = std::min(content.find('\n', at), content.size() - 1);
     }
     int value = 0;
     for (; at < content.size() && std::isdigit(static_cast<unsigned char>(content[at])); ++at) {
-      value = value * 10 + (content[at] - '0');
+      value = std::min(value, 99'999'999) * 10 + (content[at] - '0');  // larger ones are no picture's either
     }
     return value;
   };
