@@ -9,10 +9,9 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
 
 from aebnas.costs.kinds import COSTS, KINDS
@@ -28,6 +27,9 @@ from aebnas.progress import Progress
 from aebnas.rebuild import export_row, rebuild
 from aebnas.run_folder import RunFolder
 from aebnas.store import WeightStore
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # What is predicted and measured of costs, and what says how far to trust it.
 COST_COLUMNS = (
@@ -98,6 +100,9 @@ class Run:
 
     def front(self) -> pd.DataFrame:
         """Return the front: a row per operating point, costs in MACs and ms, accuracies in [0, 1]."""
+        # Here: the process that leads a search needs none.
+        import pandas as pd
+
         return pd.DataFrame(self.rows).reindex(columns=list(COLUMNS))
 
     def summary(self) -> dict[str, Any]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from optuna.study import Study, StudyDirection
 from optuna.trial import TrialState
-from sklearn.ensemble import RandomForestRegressor
 
 from aebnas.searching.choice import TRADE_OFF
 from aebnas.spaces.genome import ON, Genome
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import RandomForestRegressor
 
 Floats = npt.NDArray[np.float64]
 # Finished trials without which a model says nothing.
@@ -42,6 +44,9 @@ class Surrogate:
             return False
         if len(trials) == self._fitted:
             return True
+        # Here: it takes every process of a search a second and 0.1 GiB, and few searches have a surrogate.
+        from sklearn.ensemble import RandomForestRegressor
+
         signs = [-1.0 if direction == StudyDirection.MAXIMIZE else 1.0 for direction in study.directions]
         names = sorted({name for trial in trials for name in trial.constraints})
         losses = np.array([trial.values for trial in trials]) * signs
