@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -74,8 +73,10 @@ def prepare(
         modules=experiment.attach.modules,
         leaves=experiment.backbone.leaves,
     )
-    given = partial(_give_weights, experiment=experiment, data=data, device=device, progress=progress)
-    initial = (_take_kept if as_kept else given)(model, folder)
+    if as_kept:
+        initial = _take_kept(model, folder)
+    else:
+        initial, data = _give_weights(model, folder, experiment, data, device, progress)
     cut.eval().requires_grad_(False)
     return Prepared(experiment, data, cut, digest(data.fingerprint, state_fingerprint(model)), initial)
 
@@ -127,8 +128,11 @@ def _give_weights(
     data: DataBundle,
     device: torch.device,
     progress: Progress,
-) -> Mapping[str, Tensor] | None:
-    """Load or train the weights of ``model``; return those it had before it was trained here."""
+) -> tuple[Mapping[str, Tensor] | None, DataBundle]:
+    """Load or train the weights of ``model``; return those it had before it was trained here, and the run's own data.
+
+    A run of an earlier version goes on with the data as that version had them.
+    """
     training, backbone = experiment.backbone_training, experiment.backbone
     if training is None and has_new_classifier(backbone, data.num_classes):
         raise BackboneError(
@@ -146,13 +150,13 @@ def _give_weights(
         ]
     )
     start = "" if needs_training and not pretrained else state_fingerprint(model)
-    key = digest(data.fingerprint, settings, start)
     store = WeightStore(folder.path)
     if store.has("backbone"):
         record = store.get("backbone")
-        if record.get("key") == key:
-            load_state(model, record["state"], folder.backbone_file)
-            return record.get("initial")
+        for known in data.versions():
+            if record.get("key") == digest(known.fingerprint, settings, start):
+                load_state(model, record["state"], folder.backbone_file)
+                return record.get("initial"), known
         raise RunError(
             f"{folder.backbone_file} belongs to other data or another model: choose another --run-dir, "
             "or delete the run"
@@ -178,5 +182,6 @@ def _give_weights(
             raise TrainingError(f"backbone_training failed: {error}") from error
         kind = "" if experiment.accuracy == "plain" else "balanced accuracy "
         progress.say(f"backbone trained: {100 * result.best[0]:.2f} % {kind}on validation")
+    key = digest(data.fingerprint, settings, start)
     store.put("backbone", {"key": key, "state": state_of(model), "initial": initial})
-    return initial
+    return initial, data

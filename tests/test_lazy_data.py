@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from aebnas import prepare as module
+from aebnas.errors import RunError
 from aebnas.inputs import ModelInput
 from aebnas.prepare import data_of, prepare
 from aebnas.progress import Progress
@@ -80,3 +82,38 @@ def test_what_the_backbone_wants_goes_with_the_data(experiments, monkeypatch):
     data = data_of(experiment)
     assert data.wanted == wanted
     assert (data.preprocessing.mean, data.preprocessing.std) == ((0.5,), (0.25,))
+
+
+def no_training(*_, **__):
+    raise AssertionError("the backbone was trained")
+
+
+@pytest.fixture
+def small_sample(monkeypatch):
+    """So that moments of all images are other ones."""
+    monkeypatch.setattr("aebnas.data.parts.MOMENT_IMAGES", 50)
+
+
+@pytest.mark.parametrize(("first", "then"), [(0, 1), (1, 0)])
+def test_a_run_goes_on_wherever_its_images_are_held(experiments, first, then, tmp_path, monkeypatch, small_sample):
+    folder = RunFolder(tmp_path / "run")
+    made = prepare(experiments[first], folder, device=CPU, progress=Progress())
+    monkeypatch.setattr(module, "train_backbone", no_training)
+    again = prepare(experiments[then], folder, device=CPU, progress=Progress())
+    assert again.fingerprint == made.fingerprint
+    assert again.data.preprocessing == made.data.preprocessing
+
+
+def test_a_run_of_before_goes_on_with_its_own_data(experiments, tmp_path, monkeypatch, small_sample):
+    folder = RunFolder(tmp_path / "run")
+    earlier = data_of(experiments[0]).before()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "data_of", lambda *_: earlier)
+        made = prepare(experiments[0], folder, device=CPU, progress=Progress())
+    monkeypatch.setattr(module, "train_backbone", no_training)
+    again = prepare(experiments[0], folder, device=CPU, progress=Progress())
+    assert again.fingerprint == made.fingerprint
+    assert again.data.fingerprint == earlier.fingerprint != data_of(experiments[0]).fingerprint
+    assert again.data.preprocessing == earlier.preprocessing
+    with pytest.raises(RunError, match="belongs to other data or another model"):
+        prepare(experiments[0].override({"data.image_size": 6}), folder, device=CPU, progress=Progress())

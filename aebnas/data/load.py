@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from aebnas.data.datasets import DATASETS, PictureData, RawData, TorchData
 from aebnas.data.decoding import form_of
 from aebnas.data.from_datasets import bundle_from_datasets, bundle_of
 from aebnas.data.partition import hold_out, require_samples, split_generator
-from aebnas.data.parts import LabelledImages, Part, Rows
+from aebnas.data.parts import DecodedImages, LabelledImages, Part, Rows
 from aebnas.data.resolve import altering_workers, resolve
 from aebnas.data.settings import DataSettings
 from aebnas.data.splits import DataBundle
@@ -78,7 +79,7 @@ def _bundle(raw: RawData, settings: DataSettings, seed: int, wanted: ModelInput 
     augment = altering(settings.augment, (len(of_train), *raw.train.shape), is_float=raw.train.dtype != np.uint8)
     # A part of the data set's own has no positions in another; earlier versions knew only a test part as such.
     own = [np.empty(0, dtype=np.int64) if part is not raw.train else rows for part, rows in (validation, test)]
-    parts = (train, validation, test)
+    parts, earlier = (train, validation, test), _as_before(raw)
     return DataBundle(
         name=settings.name,
         train=raw.train.split(of_train, preprocessing, augment),
@@ -95,7 +96,19 @@ def _bundle(raw: RawData, settings: DataSettings, seed: int, wanted: ModelInput 
             settings.augment,
         ),
         wanted=wanted,
+        before=None if earlier is None else partial(_bundle, earlier, settings, seed, wanted),
     )
+
+
+def _as_before(raw: RawData) -> RawData | None:
+    """Return ``raw`` as earlier versions had it, None where that is no other."""
+    if not isinstance(raw.train, DecodedImages):
+        return None
+    train, validation, test = (
+        part.as_before() if isinstance(part, DecodedImages) else part for part in (raw.train, raw.validation, raw.test)
+    )
+    assert train is not None
+    return replace(raw, train=train, validation=validation, test=test)
 
 
 def _partition(raw: RawData, settings: DataSettings, seed: int) -> list[tuple[Part, Rows]]:

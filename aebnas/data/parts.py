@@ -23,7 +23,7 @@ from aebnas.data.splits import DatasetSplit, ImageSplit, TensorSplit
 from aebnas.files import canonical_json, digest
 
 Rows = NDArray[np.int64]
-# Of images that are decoded on demand, so many of the train split say what all are standardised with.
+# Of images on disk, so many of the train split say what all are standardised with.
 MOMENT_IMAGES = 4096
 _CHUNK = 64
 _HASHED = 1024
@@ -114,27 +114,65 @@ class LabelledImages(Part):
 
 
 @dataclass(frozen=True)
+class Contents:
+    """What N images on disk are, however they are kept.
+
+    Attributes:
+        digests: Of the content of each, uint8 (N, 16).
+        form: What they are brought to, with its size set.
+    """
+
+    digests: NDArray[np.uint8]
+    form: ImageForm
+
+    def fingerprint(self, rows: Rows, labels: NDArray[np.int64]) -> str:
+        """Return hex digits that change with any image at ``rows``, its label or the form, or with their order."""
+        content = np.ascontiguousarray(self.digests[rows]).tobytes()
+        return digest("files", canonical_json(self.form.to_json()), content, labels[rows].tobytes())
+
+    def sample(self, rows: Rows) -> Rows:
+        """Return up to 4,096 of ``rows``, drawn evenly and the same ones every time, ascending."""
+        return np.sort(np.random.default_rng(0).permutation(rows)[:MOMENT_IMAGES])
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodedImages(LabelledImages):
+    """Images on disk that are held in memory, uint8 (N, C, H, W): the same data as those that are not."""
+
+    contents: Contents
+
+    def moments(self, rows: Rows) -> NDArray[np.float64]:
+        # In the pieces of LazyImages, so that sums are the same to the last bit.
+        return np.concatenate([image_moments(self.images[some]) for some in _chunks(self.contents.sample(rows))])
+
+    def fingerprint(self, rows: Rows) -> str:
+        return self.contents.fingerprint(rows, self.labels)
+
+    def as_before(self) -> LabelledImages:
+        """Return them as earlier versions had them: told by their pixels, moments from all of them."""
+        return LabelledImages(self.images, self.labels, self.source, self.workers)
+
+
+@dataclass(frozen=True)
 class LazyImages(Part):
     """Images on disk, uint8 in one form, decoded anew whenever they are read.
 
     Attributes:
         items: The images.
-        digests: Of the content of each, uint8 (N, 16).
-        form: With its size set.
         workers: Processes that read them.
     """
 
     items: PictureItems
     labels: NDArray[np.int64]
     source: str
-    digests: NDArray[np.uint8]
-    form: ImageForm
+    contents: Contents
     workers: int
 
     @property
     def shape(self) -> tuple[int, ...]:
-        assert self.form.size is not None
-        return (self.form.channels, *self.form.size)
+        form = self.contents.form
+        assert form.size is not None
+        return (form.channels, *form.size)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -145,8 +183,7 @@ class LazyImages(Part):
         return DatasetSplit(self.items, labels, preprocessing, torch.from_numpy(rows), augment, workers=self.workers)
 
     def moments(self, rows: Rows) -> NDArray[np.float64]:
-        """Return those of up to 4,096 images, drawn evenly and the same ones every time."""
-        some = np.sort(np.random.default_rng(0).permutation(rows)[:MOMENT_IMAGES])
+        some = self.contents.sample(rows)
         key = f"moments {self.fingerprint(some)}"
         kept = remembered(key)
         if kept is not None:
@@ -156,8 +193,7 @@ class LazyImages(Part):
         return found
 
     def fingerprint(self, rows: Rows) -> str:
-        content = np.ascontiguousarray(self.digests[rows]).tobytes()
-        return digest("files", canonical_json(self.form.to_json()), content, self.labels[rows].tobytes())
+        return self.contents.fingerprint(rows, self.labels)
 
 
 @dataclass(frozen=True)
@@ -170,5 +206,8 @@ class _Decode:
 
 def decode_all(items: PictureItems, rows: Rows, workers: int) -> Any:
     """Yield the images at ``rows`` in pieces, uint8 (n, C, H, W), in order."""
-    chunks = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
-    return fetch(_Decode(items), chunks, workers)
+    return fetch(_Decode(items), _chunks(rows), workers)
+
+
+def _chunks(rows: Rows) -> list[Rows]:
+    return [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]

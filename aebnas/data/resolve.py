@@ -11,7 +11,7 @@ from aebnas.data.arrays import as_labels
 from aebnas.data.datasets import PictureData, PicturePart, RawData, raw_data
 from aebnas.data.decoding import ImageForm, form_of, import_pillow
 from aebnas.data.index import Index, index_pictures, readable
-from aebnas.data.parts import LabelledImages, LazyImages, Part, decode_all
+from aebnas.data.parts import Contents, DecodedImages, LazyImages, Part, decode_all
 from aebnas.data.pictures import PictureItems
 from aebnas.data.reading import default_workers
 from aebnas.data.settings import DataSettings
@@ -104,8 +104,9 @@ def _part(
     progress: Progress,
 ) -> Part:
     items, source = PictureItems(part.pictures, rows, labels, form), part.pictures.source
+    contents = Contents(found.digests[rows], form)
     if not in_memory:
-        return LazyImages(items, labels, source, found.digests[rows], form, workers)
+        return LazyImages(items, labels, source, contents, workers)
     assert form.size is not None
     images = np.empty((len(rows), form.channels, *form.size), dtype=np.uint8)
     filled = 0
@@ -115,7 +116,7 @@ def _part(
             images[filled : filled + len(piece)] = piece
             filled += len(piece)
             stage.advance(len(piece))
-    return LabelledImages(images, labels, source, altering_workers(settings))
+    return DecodedImages(images, labels, source, altering_workers(settings), contents=contents)
 
 
 def altering_workers(settings: DataSettings) -> int:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -258,6 +258,7 @@ class DataBundle:
         preprocessing: The one that all splits apply, fitted on the train split only.
         fingerprint: 16 hex digits that change with any image, label, split or preprocessing.
         wanted: What the images were prepared for, where a pretrained backbone said so.
+        before: Makes the same data as earlier versions told and standardised them, where that was otherwise.
     """
 
     name: str
@@ -269,6 +270,13 @@ class DataBundle:
     preprocessing: Preprocessing
     fingerprint: str
     wanted: ModelInput | None = None
+    before: Callable[[], DataBundle] | None = field(default=None, repr=False, compare=False)
+
+    def versions(self) -> Iterator[DataBundle]:
+        """Yield these data, and as earlier versions had them: what was made with those belongs to them."""
+        yield self
+        if self.before is not None:
+            yield self.before()
 
     @property
     def num_classes(self) -> int:

@@ -45,7 +45,7 @@ def test_saved_with_splits(tmp_path):
         np.testing.assert_array_equal(getattr(bundle, name).raw().numpy(), pixels(part))
     far = load(tmp_path, ram_gib=0)
     assert torch.equal(far.test.raw(), bundle.test.raw())
-    assert load(tmp_path, ram_gib=0).fingerprint == far.fingerprint
+    assert load(tmp_path, ram_gib=0).fingerprint == far.fingerprint == bundle.fingerprint
 
 
 def test_a_format_that_was_saved_with_it_is_no_matter(tmp_path):

@@ -59,7 +59,7 @@ def test_what_does_not_fit_in_memory_is_read_from_disk_and_is_the_same(folder, w
     assert isinstance(far.train, DatasetSplit)
     assert far.train.footprint() is None
     assert far.train.on(CPU) is far.train
-    assert far.preprocessing.mean == pytest.approx(near.preprocessing.mean)
+    assert (far.fingerprint, far.preprocessing) == (near.fingerprint, near.preprocessing)
     for name in ("train", "validation", "test"):
         ours, theirs = getattr(far, name), getattr(near, name)
         assert torch.equal(ours.raw(), theirs.raw())
@@ -67,7 +67,7 @@ def test_what_does_not_fit_in_memory_is_read_from_disk_and_is_the_same(folder, w
         assert torch.equal(torch.cat(list(theirs.raw_batches(9))), theirs.raw())
         assert torch.equal(ours.labels, theirs.labels)
         for one, other in zip(epoch(ours, order=3, look=None), epoch(theirs, order=3, look=None), strict=True):
-            torch.testing.assert_close(one, other)
+            assert torch.equal(one, other)
     assert torch.equal(far.train.raw(5), near.train.raw(5))
     part = torch.tensor([50, 3, 4])
     assert torch.equal(far.train.subset(part).raw(), near.train.raw()[part])
@@ -146,12 +146,31 @@ def test_a_damaged_or_unwritable_memory_is_done_without(folder, monkeypatch, tmp
 
 
 def test_moments_of_many_images_are_those_of_a_sample(folder, monkeypatch):
+    whole = load(folder)
     monkeypatch.setattr("aebnas.data.parts.MOMENT_IMAGES", 20)
-    first, again = load(folder, ram_gib=0), load(folder, ram_gib=0)
-    assert first.preprocessing == again.preprocessing
+    near, far, again = load(folder), load(folder, ram_gib=0), load(folder, ram_gib=0)
+    assert near.preprocessing == far.preprocessing == again.preprocessing
+    assert near.fingerprint == far.fingerprint != whole.fingerprint
+    assert near.preprocessing.mean != whole.preprocessing.mean
+    assert near.preprocessing.mean == pytest.approx(whole.preprocessing.mean, abs=0.05)
+
+
+def test_what_earlier_versions_held_in_memory_is_told_by_its_pixels(folder, monkeypatch):
+    """Their moments were those of all images; what was read from disk is as it was."""
     whole = load(folder).preprocessing
-    assert first.preprocessing.mean != whole.mean
-    assert first.preprocessing.mean == pytest.approx(whole.mean, abs=0.05)
+    monkeypatch.setattr("aebnas.data.parts.MOMENT_IMAGES", 20)
+    bundle, far = load(folder), load(folder, ram_gib=0)
+    now, before = bundle.versions()
+    assert now is bundle
+    assert before.preprocessing == whole != bundle.preprocessing
+    assert len({before.fingerprint, bundle.fingerprint}) == 2
+    assert torch.equal(before.train.raw(), bundle.train.raw())
+    assert list(before.versions()) == [before]
+    assert list(far.versions()) == [far]
+    assert bundle.before().fingerprint == before.fingerprint
+    first, second = (sorted((folder / "a").iterdir())[place] for place in (0, 1))
+    first.write_bytes(second.read_bytes())
+    assert load(folder).before().fingerprint != before.fingerprint
 
 
 def test_sizes_that_differ_are_brought_to_what_the_backbone_wants(folder, save_images):

@@ -58,6 +58,7 @@ def test_cifar_10_by_train_and_test(cifar):
     assert bundle.test.labels.tolist() == [0, 1, 2] * 3
     far = load("CIFAR10", folder, ram_gib=0)
     assert torch.equal(far.train.raw(), bundle.train.raw())
+    assert far.fingerprint == bundle.fingerprint
 
 
 def test_grey_and_size(cifar):
