@@ -194,6 +194,99 @@ def test_figures_are_written_as_the_tables_of_the_command_line_have_them(browser
     page.close()
 
 
+@pytest.fixture(scope="module")
+def crowded(experiment, tmp_path_factory):
+    """A report of points of which everything is known: every cost, two precisions, two ways to train."""
+
+    def costs(row):
+        figures = {"latency_ms_p95": 0.9, "energy_mj_mean": 1.5, "model_mib": 1.25, "peak_memory_mib": 2.5}
+        return row | figures | {"latency_ms_p95_measured": 1.0, "model_mib_measured": 1.3}
+
+    exits = (("features.3.block.1", 0.5, 0.7), ("features.12.block.3", 0.9, 0.2))
+    made = [early_row(f"5c2f9a0{i}f-1", 0.9 + 0.01 * i, 2e6, exits=exits, precision="fp32") for i in range(8)]
+    made[1] |= {"regime": "cgt-soft", "precision": "int8"}
+    rows = [costs(measured(row, 0.3, test=0.89)) for row in made]
+    rows.append(costs(measured(static_row("backbone", 0.94, 8e6, precision="fp32"), 1.0, test=0.94)))
+    custom = Experiment.model_validate(experiment.model_dump() | {"backbone": {"name": "custom"}})
+    folder = tmp_path_factory.mktemp("crowded")
+    return write_report(write_run(folder / "run", rows, [trial(0)], custom), folder / "report.html")
+
+
+# After two frames, what follows the width has had its turn.
+FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+SHOWN_COLUMNS = """all => all.filter((th) => th.checkVisibility()).map((th) => th.dataset.key)"""
+MAIN = {"id", "accuracy_val", "accuracy_test", "latency_ms_mean", "latency_ms_measured"}
+SCROLLS = "(() => { const box = document.querySelector('#table .tall'); return box.scrollWidth > box.clientWidth; })()"
+
+
+def shown_columns(page):
+    return set(page.eval_on_selector_all("#table thead th", SHOWN_COLUMNS))
+
+
+def test_the_table_has_the_columns_that_fit(browser, crowded):
+    context = browser.new_context(viewport={"width": 1300, "height": 900})
+    watched = Watched(context.new_page())
+    watched.open(crowded)
+    page, found = watched.page, {}
+    for width in (1300, 800, 500, 1300):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.evaluate(FRAMES)
+        assert not page.evaluate(SCROLLS)
+        found.setdefault(width, shown_columns(page))
+        assert found[width] == shown_columns(page)
+        assert page.locator("#table summary").inner_text() == f"Columns: {len(found[width])} of 18"
+    assert found[500] < found[800] < found[1300]
+    assert found[800] >= MAIN | {"exits", "macs_mean"}
+    assert found[1300] >= found[800] | {"kind", "shares", "speedup_measured", "how", "precision"}
+    assert "energy_mj_mean" not in found[1300]
+    watched.check(crowded)
+    context.close()
+
+
+def test_other_columns_are_shown_by_choice(browser, crowded):
+    context = browser.new_context(viewport={"width": 800, "height": 900})
+    watched = Watched(context.new_page())
+    watched.open(crowded)
+    page = watched.page
+    fitting = shown_columns(page)
+    page.locator("#table summary").click()
+    assert page.locator("#table .columns button").is_disabled()
+    page.locator("#table input[value=energy_mj_mean]").focus()
+    page.keyboard.press("Space")
+    page.locator("#table input[value=exits]").uncheck()
+    wanted = fitting - {"exits"} | {"energy_mj_mean"}
+    assert shown_columns(page) == wanted
+    # It stays, whatever is sorted, filtered or made wider.
+    page.locator("#table th[data-key=energy_mj_mean] button").click()
+    page.fill("#least", "91")
+    page.set_viewport_size({"width": 1300, "height": 900})
+    page.evaluate(FRAMES)
+    assert shown_columns(page) == wanted
+    assert page.locator("#table tbody tr").count() == 8
+    page.set_viewport_size({"width": 800, "height": 900})
+    page.evaluate(FRAMES)
+    page.locator("#table .columns button").click()
+    # What the rows are sorted by is among those that fit.
+    assert "energy_mj_mean" in shown_columns(page)
+    page.locator("#table th[data-key=accuracy_val] button").click()
+    assert shown_columns(page) == fitting
+    watched.check(crowded)
+    context.close()
+
+
+def test_paper_has_the_main_columns_whatever_the_window_had_room_for(browser, crowded):
+    context = browser.new_context(viewport={"width": 500, "height": 900})
+    page = context.new_page()
+    page.goto(crowded.as_uri())
+    assert "speedup_measured" not in shown_columns(page)
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 688, "height": 900})
+    assert shown_columns(page) == MAIN | {"exits", "shares", "macs_mean", "speedup_measured"}
+    assert page.evaluate("document.querySelector('#table table').offsetWidth") <= 688
+    assert page.locator("#table .columns").is_hidden()
+    context.close()
+
+
 def test_filters_leave_out_rows_and_marks(shown, points):
     shown.select_option("#reach", "all")
 

@@ -59,14 +59,16 @@ function listenToPrinting() {
   window.addEventListener("afterprint", () => closed.forEach((one) => { one.open = false; }));
 }
 
-function followWidth() {
-  let width = byId("plot").clientWidth;
+/** Call `redraw` when the width of a part of the page has changed, but not for paper. */
+function followWidth(name, redraw) {
+  const part = byId(name);
+  let width = part.clientWidth;
   new ResizeObserver(() => {
-    const now = byId("plot").clientWidth;
+    const now = part.clientWidth;
     if (Math.abs(now - width) < 2 || matchMedia("print").matches) return;
     width = now;
-    drawPlot();
-  }).observe(byId("plot"));
+    redraw();
+  }).observe(part);
 }
 
 function start() {
@@ -82,7 +84,8 @@ function start() {
   showDetails();
   drawFinalists();
   highlightDrawing();
-  followWidth();
+  followWidth("plot", drawPlot);
+  followWidth("table", showColumns);
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") hideTip(); });
 }
 

@@ -1,37 +1,43 @@
-// All points as a table that sorts by its headings and shows what the filters leave.
+// All points as a table that sorts by its headings, shows what the filters leave, and has the columns that fit.
 
 const FIRST_ROWS = 200;
 const sorting = { column: null, down: false, all: false };
+// Keys of the columns that the reader asked for; null: as many as fit.
+let chosen = null;
 
 const varies = (get, points) => new Set(points.map(get)).size > 1;
 const exitLines = (point) => exitsOf(point).filter((exit) => exit.attach !== "final")
   .map((exit) => `${exit.attach}: ${exit.parts.join(" + ")}`);
 const early = (point) => (isStatic(point) ? null : 1 - (point.last ?? 0));
 
-/** Columns: heading, what is written, what is sorted by (null: last), and whether it is a number. */
+/**
+ * Columns: heading, what is written, what is sorted by (null: last), whether it is a number, and its place in the row of
+ * those that stay the longest where there is little room.
+ */
 function columnsOf() {
   const made = [
-    { key: "id", head: "id", text: (p) => p.id, value: (p) => p.id },
-    { key: "kind", head: "kind", text: (p) => KINDS[p.kind], value: (p) => KINDS[p.kind], extra: true },
-    { key: "exits", head: "exits", text: (p) => exitLines(p).join("\n") || "no exits", value: (p) => exitLines(p).length || null, wide: true },
-    { key: "shares", head: "exit shares, %", text: (p) => (isStatic(p) ? MISSING : exitsOf(p).map((exit) => share(exit.part)).join("/")), value: early, number: true },
-    { key: "accuracy_val", head: "validation, %", text: (p) => percent(p.v.accuracy_val), value: (p) => p.v.accuracy_val, number: true },
+    { key: "id", rank: 0, head: "id", text: (p) => p.id, value: (p) => p.id },
+    { key: "kind", rank: 5, head: "kind", text: (p) => KINDS[p.kind], value: (p) => KINDS[p.kind], extra: true },
+    { key: "exits", rank: 2, head: "exits", text: (p) => exitLines(p).join("\n") || "no exits", value: (p) => exitLines(p).length || null, wide: true },
+    { key: "shares", rank: 4, head: "exit shares, %", text: (p) => (isStatic(p) ? MISSING : exitsOf(p).map((exit) => share(exit.part)).join("/")), value: early, number: true },
+    { key: "accuracy_val", rank: 1, head: "validation, %", text: (p) => percent(p.v.accuracy_val), value: (p) => p.v.accuracy_val, number: true },
   ];
-  let extra = false;
-  const figure = (key, head, text) => made.push({ key, head, text, value: (p) => p.v[key], number: true, extra });
+  let extra = false, rank = 1;
+  const figure = (key, head, text) => made.push({ key, rank, head, text, value: (p) => p.v[key], number: true, extra });
   if (DATA.columns.includes("accuracy_test")) figure("accuracy_test", "test, %", (p) => percent(p.v.accuracy_test));
   for (const axis of DATA.axes) {
     // What paper has no room for.
     extra = ![DATA.axes[0].name, "latency_ms", "macs"].includes(axis.name);
+    rank = axis === DATA.axes[0] ? 1 : extra ? 6 : 3;
     const name = axis.label.replace("multiply-accumulates", "MACs");
     const how = axis.exact ? "" : ", predicted";
     figure(axis.column, `${name}${how}, ${axis.unit}`, (p) => number(cost(p, axis, false)));
     if (axis.measured) figure(axis.measured, `${name}, measured, ${axis.unit}`, (p) => number(cost(p, axis, true)));
   }
-  extra = false;
+  [extra, rank] = [false, 3];
   if (DATA.columns.includes("speedup_measured")) figure("speedup_measured", "speed-up, measured", (p) => times(p.v.speedup_measured));
-  if (varies((p) => p.how, POINTS.filter((p) => !isStatic(p)))) made.push({ key: "how", head: "training, confidence", text: (p) => p.how, value: (p) => p.how, extra: true });
-  if (varies((p) => p.precision, POINTS)) made.push({ key: "precision", head: "precision", text: (p) => p.precision ?? MISSING, value: (p) => p.precision, extra: true });
+  if (varies((p) => p.precision, POINTS)) made.push({ key: "precision", rank: 5, head: "precision", text: (p) => p.precision ?? MISSING, value: (p) => p.precision, extra: true });
+  if (varies((p) => p.how, POINTS.filter((p) => !isStatic(p)))) made.push({ key: "how", rank: 5, head: "training, confidence", text: (p) => p.how, value: (p) => p.how, extra: true });
   return made;
 }
 
@@ -83,6 +89,44 @@ function rowOf(point) {
   }, cells);
 }
 
+/** Return the columns that fit into `room`, by the widths that they take at the least; the rest is by choice. */
+function fitting(widths, room) {
+  const order = COLUMNS.map((column, i) => ({ column, i }))
+    .sort((a, b) => (b.column.key === sorting.column) - (a.column.key === sorting.column) || a.column.rank - b.column.rank || a.i - b.i);
+  let left = room;
+  const fit = order.filter(({ i }) => (left -= widths[i]) >= 0);
+  // What is left out leaves no room to what matters less.
+  return new Set(order.slice(0, Math.max(fit.length, 1)).map(({ column }) => column.key));
+}
+
+/** Show the columns that were chosen, or those that fit. */
+function showColumns() {
+  const table = document.querySelector("#table table");
+  const hide = (off) => [...table.rows].forEach((row) => COLUMNS.forEach((column, i) => row.cells[i].classList.toggle("off", off(column))));
+  hide(() => false);
+  // A table that is too wide is as narrow as can be, and so are its columns.
+  const box = table.closest(".scroll"), tooWide = box.scrollWidth > box.clientWidth;
+  const widths = [...table.rows[0].cells].map((cell) => cell.getBoundingClientRect().width);
+  const shown = chosen ?? (tooWide ? fitting(widths, box.clientWidth) : new Set(COLUMNS.map(({ key }) => key)));
+  hide(({ key }) => !shown.has(key));
+  CHOOSER.querySelector("summary").textContent = `Columns: ${shown.size} of ${COLUMNS.length}`;
+  CHOOSER.querySelectorAll("input").forEach((box) => { box.checked = shown.has(box.value); });
+  CHOOSER.querySelector("button").disabled = chosen === null;
+}
+
+function chooser() {
+  const take = (keys) => { chosen = keys; showColumns(); };
+  const boxes = COLUMNS.slice(1).map(({ key, head }) => el("label", {}, el("input", { type: "checkbox", value: key }), ` ${head}`));
+  const picked = (form) => new Set(["id", ...[...form.querySelectorAll(":checked")].map((box) => box.value)]);
+  const made = el("details", { class: "columns" }, el("summary", {}),
+    el("div", { class: "filters", role: "group", "aria-label": "Columns of the table" }, boxes,
+      el("button", { type: "button", onclick: () => take(null) }, "As many as fit")));
+  made.addEventListener("change", () => take(picked(made)));
+  return made;
+}
+
+const CHOOSER = chooser();
+
 function drawTable() {
   const rows = sorted();
   const shown = sorting.all ? rows : rows.slice(0, FIRST_ROWS);
@@ -95,7 +139,8 @@ function drawTable() {
     el("p", { id: "count", role: "status" }, `${rows.length.toLocaleString("en-US")} of ${POINTS.length.toLocaleString("en-US")} points`,
       more && `, the first ${shown.length} of them below `, more),
     COLUMNS.some(({ extra }) => extra) && el("p", { class: "paper muted" }, "On paper the main figures only; the file has all."),
-    el("div", { class: "scroll tall", tabindex: 0, role: "region", "aria-label": "Table of points" }, table)]);
+    CHOOSER, el("div", { class: "scroll tall", tabindex: 0, role: "region", "aria-label": "Table of points" }, table)]);
+  showColumns();
 }
 
 function showAll() {
