@@ -13,6 +13,7 @@ from aebnas.devices.results import Measurement
 from aebnas.export.breakdown import Breakdown, TimedFile, TimedPart, TimedPath
 from aebnas.report.describe import MISSING, percent_share, shorten, times
 from aebnas.report.device import times_table
+from aebnas.report.tables import plain_table
 
 # Of operators and of the picture as well.
 DEEPEST, STATIC = "early exits, to the last exit", "static backbone"
@@ -219,7 +220,7 @@ def _files(found: Breakdown) -> Table:
 
 
 def _table(title: str, columns: Sequence[str], caption: str) -> Table:
-    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
+    table = plain_table(title, caption)
     for number, name in enumerate(columns):
         table.add_column(name, justify="right" if number else "left", overflow="fold")
     return table

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -12,6 +11,7 @@ from aebnas.diagnosing.diagnosis import Diagnosis
 from aebnas.exits.by_class import ClassFigures, shown_names
 from aebnas.export.evaluate import EvaluationResult
 from aebnas.report.describe import MISSING, percent, percent_share
+from aebnas.report.tables import plain_table
 
 # More would push all else off the screen.
 MOST_SHOWN = 20
@@ -61,15 +61,7 @@ def _shares(one: ClassFigures) -> str:
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:
-    table = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        caption_style="",
-        caption_justify="left",
-    )
+    table = plain_table(title)
     table.add_column("class", overflow="fold")
     for column in columns:
         table.add_column(column, justify="right", overflow="fold")

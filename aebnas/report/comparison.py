@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -19,6 +18,7 @@ from aebnas.costs.kinds import COSTS
 from aebnas.exits.accuracy import accuracy_name
 from aebnas.exits.curve import BUDGETS
 from aebnas.report.describe import MISSING
+from aebnas.report.tables import plain_table
 
 Cell = Callable[[VariantSummary], str]
 
@@ -38,8 +38,6 @@ def comparison_tables(summary: Summary) -> list[Table]:
     """Return the tables: accuracy within budgets and cost at fixed accuracies, and what the exits are like."""
     tables = [_curve_table(summary), _exits_table(summary)]
     tables[-1].caption = Text("\n".join(_notes(summary)))
-    tables[-1].caption_justify = "left"
-    tables[-1].caption_style = ""
     return tables
 
 
@@ -119,7 +117,7 @@ def _exits_table(summary: Summary) -> Table:
 
 
 def _table(title: str, summary: Summary, columns: Sequence[tuple[str, Cell]]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = plain_table(title)
     table.add_column("variant", overflow="fold", min_width=12)
     for heading, _ in columns:
         table.add_column(heading, justify="right", no_wrap=True)

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from aebnas.devices.results import Finding, Measurement, NodeProfile
+from aebnas.report.tables import plain_table
 
 _OPERATORS_SHOWN = 12
 
@@ -41,18 +42,18 @@ class MeasuredModel:
 
 def findings_table(findings: Sequence[Finding], title: str) -> Table:
     """Return what was looked at, what is wrong in red, and what to do."""
-    table = Table(title=title, title_justify="left")
+    table = plain_table(title)
     for column in ("", "what", "found", "what to do"):
         table.add_column(column, overflow="fold")
     for finding in findings:
         mark = "[green]ok[/green]" if finding.ok else "[red]no[/red]"
-        table.add_row(mark, finding.what, escape(finding.text), escape(finding.fix))
+        table.add_row(mark, escape(finding.what), escape(finding.text), escape(finding.fix))
     return table
 
 
 def measurements_table(models: Mapping[str, MeasuredModel]) -> Table:
     """Return a line per model: latency with its interval, median, 95 % quantile, memory, size, energy if known."""
-    table = Table(
+    table = plain_table(
         caption="batch 1, random input, interleaved rounds, profiling off; a network that exits early may take any exit"
     )
     with_energy = any(model.measurement.energy_mj is not None for model in models.values())
@@ -87,9 +88,9 @@ def operators_table(models: Mapping[str, MeasuredModel]) -> Table:
     return times_table({name: model.ms_by_operator for name, model in models.items()}, title)
 
 
-def times_table(shares: Mapping[str, Mapping[str, float]], title: str, caption: str | None = None) -> Table:
+def times_table(shares: Mapping[str, Mapping[str, float]], title: str, caption: str = "") -> Table:
     """Return milliseconds by operator type as a column per model, with their share in its time, the largest first."""
-    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
+    table = plain_table(title, caption)
     table.add_column("operator")
     for name in shares:
         table.add_column(escape(name), justify="right", overflow="fold")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -14,6 +13,7 @@ from aebnas.exits.accuracy import accuracy_name
 from aebnas.exits.diagnostics import ExitDiagnostics, Scores
 from aebnas.report.classes import diagnosed_classes
 from aebnas.report.describe import MISSING, number, percent, percent_share, shorten
+from aebnas.report.tables import plain_table
 
 # Exits beside each other in 80 characters.
 _EXITS_SHOWN = 3
@@ -145,15 +145,7 @@ def _scores(of: Callable[[ExitDiagnostics], Scores]) -> list[tuple[str, Cell]]:
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:
-    table = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        caption_style="",
-    )
-    table.caption_justify = "left"
+    table = plain_table(title)
     for place, column in enumerate(columns):
         table.add_column(column, justify="right" if place else "left", no_wrap=not place, overflow="fold")
     return table

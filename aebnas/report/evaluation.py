@@ -2,39 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich.table import Table
+from rich.text import Text
 
 from aebnas.export.evaluate import EvaluationResult
-from aebnas.report.describe import percent
+from aebnas.report.describe import MISSING, percent, percent_share
+from aebnas.report.tables import plain_table
 
 
 def evaluation_table(result: EvaluationResult) -> Table:
     """Return what was measured, early-exit network beside static backbone."""
-    shares = " / ".join(f"{100 * share:.1f}" for share in result.exit_shares)
-    table = Table(
-        title=f"{result.speedup:.2f} times as fast as the static backbone (mean latency, interleaved in one run)",
-        caption=f"{result.samples} samples, batch 1; exit shares {shares} %{_predicted(result)}{_absent(result)}",
+    table = plain_table(
+        f"{result.speedup:.2f} times as fast as the static backbone",
+        "\n".join(_notes(result)),
     )
-    for column in ("", "accuracy", "balanced", "mean ms", "p50 ms", "p95 ms"):
-        table.add_column(column, justify="right" if column else "left")
-    for name, accuracy, balanced, latency in (
-        ("early-exit network", result.accuracy, result.balanced_accuracy, result.latency_ms),
-        ("static backbone", result.backbone_accuracy, result.backbone_balanced_accuracy, result.backbone_latency_ms),
+    table.add_column("network")
+    for column in ("shares\n%", "accuracy\n%", "balanced\n%", "mean\nms", "p50\nms", "p95\nms"):
+        table.add_column(column, justify="right", no_wrap=True)
+    shares = "/".join(map(percent_share, result.exit_shares))
+    for name, left, accuracy, balanced, latency in (
+        ("early-exit network", shares, result.accuracy, result.balanced_accuracy, result.latency_ms),
+        (
+            "static backbone",
+            MISSING,
+            result.backbone_accuracy,
+            result.backbone_balanced_accuracy,
+            result.backbone_latency_ms,
+        ),
     ):
         times = (f"{value:.4f}" for value in (latency.mean, latency.p50, latency.p95))
-        table.add_row(name, *(f"{percent(value)} %" for value in (accuracy, balanced)), *times)
+        table.add_row(Text(name), left, percent(accuracy), percent(balanced), *times)
     return table
 
 
-def _absent(result: EvaluationResult) -> str:
+def _notes(result: EvaluationResult) -> Iterator[str]:
+    """Yield what a reader of the table must know of its numbers, a sentence each."""
+    yield f"{result.samples:,} samples, one at a time, in turns with the backbone; as fast: by the means."
+    yield "shares: samples that leave at each exit, the final one last."
     absent = sum(not one.samples for one in result.classes)
-    if not absent:
-        return ""
-    return f"; balanced accuracy leaves out {absent} of {len(result.classes)} classes, without a sample here"
-
-
-def _predicted(result: EvaluationResult) -> str:
-    if result.predicted_ms is None:
-        return ""
-    # No error of it: this may be another device than the one that was searched for.
-    return f"; the search predicted {result.predicted_ms:.4f} ms on its device"
+    out = f"; balanced accuracy leaves out {absent} of {len(result.classes)} classes, without a sample here"
+    yield f"balanced: accuracy in which every class counts the same{out if absent else ''}."
+    if result.predicted_ms is not None:
+        # No error of it: this may be another device than the one that was searched for.
+        yield f"The search predicted {result.predicted_ms:.4f} ms on its device."

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -13,6 +12,8 @@ from rich.text import Text
 from aebnas.costs.kinds import COSTS, LATENCY, MACS, CostKind
 from aebnas.report.describe import exits_text, number, percent, settings_text, shares_text, times
 from aebnas.report.front import Front, Row, thin
+from aebnas.report.tables import plain_table
+from aebnas.report.worth import say_worth
 from aebnas.run import Run, as_csv, plain
 
 Cell = Callable[[Row], str]
@@ -128,13 +129,7 @@ def front_table(run: Run, *, limit: int = 12) -> Table:
     """
     front = Front.of(run)
     shown = columns(front)
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        caption=Text("\n".join(notes(front, limit))),
-        caption_justify="left",
-        caption_style="",
-    )
+    table = plain_table(caption="\n".join(notes(front, limit)))
     for heading, _ in shown:
         # Only the exits may be folded: a number over two lines would be unreadable.
         kind = {
@@ -155,12 +150,13 @@ def front_table(run: Run, *, limit: int = 12) -> Table:
 
 
 def print_front(run: Run, console: Console, *, limit: int = 12) -> None:
-    """Print :func:`front_table` on ``console``.
+    """Print :func:`front_table` on ``console``, and whether its pick is worth its exits.
 
     Raises:
         RunError: there is no front yet, or it is damaged.
     """
     console.print(front_table(run, limit=limit))
+    say_worth(run, console)
 
 
 def front_json(run: Run) -> str:

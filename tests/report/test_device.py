@@ -50,7 +50,7 @@ def test_energy_is_shown_when_it_is_known_and_says_where_from():
 def test_the_operators_of_all_models_stand_side_by_side_the_largest_first():
     text = printed(operators_table({"a": model({"Relu": 10.0, "Conv": 30.0}), "b": model({"Gemm": 1.0})}))
     lines = [line for line in text.splitlines() if any(op in line for op in ("Conv", "Relu", "Gemm"))]
-    assert [line.split()[1] for line in lines] == ["Gemm", "Conv", "Relu"]
+    assert [line.split()[0] for line in lines] == ["Gemm", "Conv", "Relu"]
     assert "1.5000 (75 %)" in lines[1] and "2.0000 (100 %)" in lines[0]
 
 
