@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     ProgressColumn,
     Task,
     TaskID,
@@ -19,9 +18,17 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as RichBars
+from rich.text import Text
 
 logger = logging.getLogger(__name__)
 _PLAIN = "plain"
+# From here on steps are images, over all epochs: nobody wants to know how many, and a share says more.
+_MANY = 1000
+
+
+def counted(done: int, total: int) -> str:
+    """Return how far a stage is: ``3/60``, or ``42 %`` of what nobody would count."""
+    return f"{done}/{total}" if total < _MANY else f"{100 * done // total} %"
 
 
 class Stage:
@@ -83,6 +90,13 @@ class _Only(ProgressColumn):
         return "" if task.fields.get(_PLAIN) else self._inner(task)
 
 
+class _CountColumn(ProgressColumn):
+    """How far a stage is."""
+
+    def render(self, task: Task) -> Text:
+        return Text(counted(int(task.completed), int(task.total or 0)), style="progress.download")
+
+
 class _LineStage(Stage):
     """A stage for logs and pipes: a line at most every ``interval_s``, with the time left."""
 
@@ -99,7 +113,10 @@ class _LineStage(Stage):
         if now - self._last >= self._interval_s and self._done > self._earlier:
             self._last = now
             left_s = (now - self._start) / (self._done - self._earlier) * (self._total - self._done)
-            self._console.print(f"{self._label}: {self._done}/{self._total}, about {left_s:.0f} s left {self._text}")
+            text = f"{self._text and ': '}{self._text}"
+            line = f"{self._label}: {counted(self._done, self._total)}, about {left_s:.0f} s left{text}"
+            # In one line however narrow: others read it from a log; and a label may name a file, which is no markup.
+            self._console.print(line, soft_wrap=True, markup=False)
 
     def note(self, text: str) -> None:
         self._text = text
@@ -117,13 +134,13 @@ class ConsoleProgress(Progress):
             yield _LineStage(self.console, label, total, done)
             return
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             _Only(BarColumn(bar_width=24)),
-            _Only(MofNCompleteColumn()),
+            _Only(_CountColumn()),
             _Only(TimeElapsedColumn()),
             _Only(TextColumn("left")),
             _Only(TimeRemainingColumn()),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
         )
         with RichBars(*columns, console=self.console, transient=True) as bars:
             yield _BarStage(bars, bars.add_task(label, total=total, completed=done, note=""))

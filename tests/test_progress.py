@@ -41,7 +41,7 @@ def test_lines_count_from_what_was_done_and_estimate_from_what_is_new(piped, clo
         assert file.getvalue() == ""  # sparse
         clock[0] = 20.0
         stage.advance()
-    assert file.getvalue() == "trials: 6/10, about 40 s left hypervolume 0.5\n"
+    assert file.getvalue() == "trials: 6/10, about 40 s left: hypervolume 0.5\n"
 
 
 def test_lines_of_a_new_stage_start_at_nothing(piped, clock):
@@ -49,7 +49,7 @@ def test_lines_of_a_new_stage_start_at_nothing(piped, clock):
     with progress.stage("epochs", 100) as stage:
         clock[0] = 20.0
         stage.advance(25)
-    assert file.getvalue() == "epochs: 25/100, about 60 s left \n"
+    assert file.getvalue() == "epochs: 25/100, about 60 s left\n"
 
 
 def test_lines_wait_until_something_is_done(piped, clock):
@@ -60,7 +60,7 @@ def test_lines_wait_until_something_is_done(piped, clock):
         stage.advance(0)
         assert file.getvalue() == ""
         stage.advance(5)
-    assert file.getvalue() == "measuring: 5/20, about 60 s left \n"
+    assert file.getvalue() == "measuring: 5/20, about 60 s left\n"
 
 
 def test_bars_start_at_what_was_done(monkeypatch):
@@ -101,7 +101,30 @@ def test_lines_for_logs_leave_out_what_single_workers_do(piped):
     assert file.getvalue() == ""
 
 
-def test_names_in_a_line_are_no_markup():
+def test_images_of_all_epochs_are_told_as_a_share(piped, clock):
+    progress, file = piped
+    with progress.stage("retraining finalists", 28806) as stage:
+        clock[0] = 20.0
+        stage.advance(2881)
+    assert file.getvalue() == "retraining finalists: 10 %, about 180 s left\n"
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    with ConsoleProgress(console).stage("retraining finalists", 28806) as stage:
+        stage.advance(2881)
+    assert "10 %" in console.file.getvalue() and "2881" not in console.file.getvalue()
+
+
+def test_names_in_a_line_are_no_markup(clock):
     file = io.StringIO()
     ConsoleProgress(Console(file=file, width=40)).say("note: test has no sample of [unknown], [/b]")
     assert file.getvalue() == "note: test has no sample of [unknown], [/b]\n"
+    file = io.StringIO()
+    with ConsoleProgress(Console(file=file, width=40)).stage("decoding the images of data/[bold]x[/b]", 4) as stage:
+        stage.note("[/i]")
+        clock[0] = 20.0
+        stage.advance(2)
+    assert file.getvalue() == "decoding the images of data/[bold]x[/b]: 2/4, about 20 s left: [/i]\n"
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    with ConsoleProgress(console).stage("decoding data/[bold]x[/b]", 4) as stage:
+        stage.note("[/i]")
+        stage.advance(2)
+    assert "decoding data/[bold]x[/b]" in console.file.getvalue() and "[/i]" in console.file.getvalue()

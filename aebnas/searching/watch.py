@@ -26,6 +26,10 @@ from aebnas.sharing.lost import WORKER
 _LOOK_EVERY_S = 0.5
 # Trials of workers that this process has not started are read so often.
 _READ_EVERY_S = 3.0
+_EXPLAINED = (
+    "beside the trials stands how good the front is by now, its hypervolume: 0 is no better than the backbone, 1 the "
+    "backbone's accuracy at no cost"
+)
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,8 @@ class Leader:
         self.met.returns.give_back(study)
         archive.sync(study.get_trials(deepcopy=False), place.evaluator, make=True)
         label = "trials" if settings.timeout is None else f"trials (at most {settings.timeout:.0f} s)"
+        if finished(study) < settings.trials:
+            self.progress.say(_EXPLAINED)
         with (
             Interrupts() as interrupts,
             self._invited() as desk,
@@ -159,7 +165,7 @@ class _Shown:
     def update(self, archive: Archive) -> None:
         self.interrupts.check()
         done = finished(self._study)
-        self.stage.note(f"hypervolume {archive.hypervolume():.3f}, {archive.best_note()}")
+        self.stage.note(f"{archive.best_note()}, hypervolume {archive.hypervolume():.3f}")
         self.stage.advance(done - self._done)
         self._done = done
 
