@@ -35,7 +35,7 @@ from aebnas.searching.rungs import Ledger
 from aebnas.searching.trainer import Teach, Trained, Trainer
 from aebnas.spaces.network_genes import REGIME
 from aebnas.store import DamagedFile
-from aebnas.training.inference import Score
+from aebnas.training.inference import accuracy_of_logits
 
 logger = logging.getLogger(__name__)
 # What a candidate may fail of; anything else is a fault of the program or the machine and stops the search.
@@ -271,9 +271,7 @@ class Evaluator:
         return StaticPoint(self._accuracy(logits), self._named(model.backbone))
 
     def _accuracy(self, logits: Tensor) -> float:
-        score = Score(self.experiment.accuracy)
-        score.add([logits], self.truth)
-        return score.accuracies()[0]
+        return accuracy_of_logits(logits, self.truth, self.experiment.accuracy)
 
     def _named(self, costs: Any) -> dict[str, float]:
         return dict(zip(self.names, map(float, costs), strict=True))

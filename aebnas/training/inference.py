@@ -68,6 +68,13 @@ def accuracy_of(
     return score.accuracies()
 
 
+def accuracy_of_logits(logits: Tensor, labels: Tensor, accuracy: AccuracyKind = "plain") -> float:
+    """Return the accuracy in [0, 1] of one exit from its logits on all samples, ``(N, classes)`` and ``(N,)``."""
+    score = Score(accuracy)
+    score.add([logits], labels)
+    return score.accuracies()[0]
+
+
 class Score:
     """Counts right answers where they are given; only reading them waits for an accelerator.
 

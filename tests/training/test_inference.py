@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from aebnas.data.splits import Batch
-from aebnas.training.inference import Score, batch_to_device, inputs_of
+from aebnas.training.inference import Score, accuracy_of_logits, batch_to_device, inputs_of
 
 CPU = torch.device("cpu")
 
@@ -44,3 +44,13 @@ def test_a_batch_on_a_device_is_the_same_batch():
     said = torch.randn(5, 2)
     assert inputs_of(batch, None) == [batch.images]
     assert torch.equal(inputs_of(batch, said)[1], said[[4, 2]])
+
+
+def test_the_accuracy_of_one_exit_from_all_its_logits():
+    logits = torch.tensor([[2.0, 1.0], [0.0, 1.0], [3.0, 0.0], [1.0, 0.0]])
+    labels = torch.tensor([0, 1, 0, 1])
+    assert accuracy_of_logits(logits, labels) == 0.75
+    # Of three samples of class 0 all are right, of two of class 1 one is.
+    more = torch.cat([logits, logits[:1]]), torch.cat([labels, labels[:1]])
+    assert accuracy_of_logits(*more, "balanced") == 0.75
+    assert accuracy_of_logits(*more) == pytest.approx(0.8)
