@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import shutil
@@ -9,7 +10,10 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +172,21 @@ def prepared(toy_experiment: Callable[..., Experiment], tmp_path_factory: pytest
     """Toy data and the trained backbone, cut at two points; not to be written to."""
     folder = RunFolder(tmp_path_factory.mktemp("prepared"))
     return prepare(toy_experiment(), folder, device=torch.device("cpu"), progress=Progress())
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., str]]:
+    """Serve a folder to this machine alone, as ``python -m http.server`` does; return the address."""
+    with contextlib.ExitStack() as stack:
+
+        def start(folder: Path, handler: type[SimpleHTTPRequestHandler] = SimpleHTTPRequestHandler) -> str:
+            quiet = type("Quiet", (handler,), {"log_message": lambda *_: None})
+            server = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), partial(quiet, directory=str(folder))))
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            stack.callback(server.shutdown)
+            return f"http://127.0.0.1:{server.server_port}"
+
+        yield start
 
 
 @pytest.fixture

@@ -4,11 +4,7 @@ import dataclasses
 import json
 import shutil
 import socket
-import threading
 import time
-from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -38,13 +34,8 @@ def build(name: str = SMALL, shape=SHAPE, classes: int = 5, load: bool = True, *
     return build_backbone(BackboneSettings(name=name, **settings), num_classes=classes, input_shape=shape, load=load)
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
-def weights(tmp_path, monkeypatch) -> Iterator[tuple[Path, dict[str, torch.Tensor]]]:
+def weights(tmp_path, monkeypatch, serve) -> tuple[Path, dict[str, torch.Tensor]]:
     """The file of weights of the small model, and these; where timm looks for those of ImageNet."""
     from timm.models import _registry
 
@@ -53,17 +44,13 @@ def weights(tmp_path, monkeypatch) -> Iterator[tuple[Path, dict[str, torch.Tenso
     torch.manual_seed(1)
     state = timm.create_model(SMALL.partition(":")[2]).state_dict()
     torch.save(state, folder / "small.pth")
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        for name in ("mobilenetv3_small_050", f"mobilenetv3_small_050.{TAG}"):
-            there = _registry._model_pretrained_cfgs[name]
-            here = dataclasses.replace(
-                there, url=f"http://127.0.0.1:{server.server_port}/small.pth", hf_hub_id=None, source=None
-            )
-            monkeypatch.setitem(_registry._model_pretrained_cfgs, name, here)
-        monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
-        yield folder / "small.pth", state
-        server.shutdown()
+    url = f"{serve(folder)}/small.pth"
+    for name in ("mobilenetv3_small_050", f"mobilenetv3_small_050.{TAG}"):
+        there = _registry._model_pretrained_cfgs[name]
+        here = dataclasses.replace(there, url=url, hf_hub_id=None, source=None)
+        monkeypatch.setitem(_registry._model_pretrained_cfgs, name, here)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
+    return folder / "small.pth", state
 
 
 def test_a_model_takes_options_and_the_shape_and_classes_of_the_data():

@@ -2,10 +2,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import threading
-from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -29,20 +25,12 @@ def build(name: str = SMALL, shape=SHAPE, classes: int = 5, load: bool = True, *
     return build_backbone(BackboneSettings(name=name, **settings), num_classes=classes, input_shape=shape, load=load)
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+def served(tmp_path: Path, serve) -> tuple[Path, str]:
     """A folder, and the address at which this machine alone can read it."""
     folder = tmp_path / "served"
     folder.mkdir()
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield folder, f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    return folder, serve(folder)
 
 
 @pytest.fixture

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import http.server
 import pickle
 import tarfile
-import threading
 
 import numpy as np
 import pytest
@@ -65,7 +63,7 @@ def test_grey_and_size(cifar):
     assert load("CIFAR10", cifar[0], grey=True, image_size=(8, 6)).input_shape == (1, 8, 6)
 
 
-def test_a_download_is_made_only_if_it_is_asked_for(cifar, tmp_path, monkeypatch):
+def test_a_download_is_made_only_if_it_is_asked_for(cifar, tmp_path, monkeypatch, serve):
     folder, arrays = cifar
     served = tmp_path / "served"
     served.mkdir()
@@ -77,15 +75,10 @@ def test_a_download_is_made_only_if_it_is_asked_for(cifar, tmp_path, monkeypatch
     with pytest.raises(DataError, match=r"torchvision:CIFAR10 cannot be read from .*empty .*data\.download") as error:
         load("CIFAR10", empty)
     assert "\n" not in str(error.value)
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(served))
-    monkeypatch.setattr(handler.func, "log_message", lambda *_: None)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setattr(datasets.CIFAR10, "url", f"http://127.0.0.1:{server.server_address[1]}/cifar.tar.gz")
-        monkeypatch.setattr(datasets.CIFAR10, "filename", archive.name)
-        monkeypatch.setattr(datasets.CIFAR10, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
-        bundle = load("CIFAR10", empty, download=True)
-        server.shutdown()
+    monkeypatch.setattr(datasets.CIFAR10, "url", f"{serve(served)}/{archive.name}")
+    monkeypatch.setattr(datasets.CIFAR10, "filename", archive.name)
+    monkeypatch.setattr(datasets.CIFAR10, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
+    bundle = load("CIFAR10", empty, download=True)
     np.testing.assert_array_equal(bundle.test.raw().numpy(), arrays["test_batch"])
     assert load("CIFAR10", empty).fingerprint == bundle.fingerprint
 

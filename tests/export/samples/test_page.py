@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import functools
-import http.server
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,21 +23,6 @@ def browser():
         opened = started.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
         yield opened
         opened.close()
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-
-@contextlib.contextmanager
-def serving(folder: Path) -> Iterator[str]:
-    """Serve ``folder`` on the loopback device as ``python -m http.server`` does."""
-    handler = functools.partial(Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
 
 
 @dataclass
@@ -78,11 +60,10 @@ def said_by(page) -> list[tuple[str, str, float]]:
 
 
 @pytest.fixture
-def served(case, installed) -> Iterator[str]:
+def served(case, installed, serve) -> Iterator[str]:
     folder = case.folder / "samples" / "web"
     (folder / "node_modules").symlink_to(installed["web"])
-    with serving(case.folder) as address:
-        yield f"{address}/samples/web/"
+    yield f"{serve(case.folder)}/samples/web/"
     (folder / "node_modules").unlink()
 
 
@@ -132,16 +113,13 @@ def test_page_takes_what_is_dropped_and_names_what_is_no_picture(case, served, o
     assert left.startswith(f"exit {case.expected.exits[0]} ")
 
 
-def test_page_says_what_is_missing(case, open_page, floats):
-    with serving(case.folder) as address:
-        page = open_page(f"{address}/samples/web/").page
-        page.get_by_text("onnxruntime-web is missing: run `npm install` in samples/web").wait_for()
-        assert page.get_by_label("Choose a picture").is_disabled()
-    with serving(case.folder / "samples" / "web") as address:
-        page = open_page(f"{address}/index.html").page
-        page.get_by_text("is not there: let the server serve the whole exported folder").wait_for()
-    with serving(floats) as address:
-        page = open_page(f"{address}/samples/web/").page
-        page.get_by_text("This network takes no pictures as they are: the data's values were scaled by 1").wait_for()
+def test_page_says_what_is_missing(case, open_page, floats, serve):
+    page = open_page(f"{serve(case.folder)}/samples/web/").page
+    page.get_by_text("onnxruntime-web is missing: run `npm install` in samples/web").wait_for()
+    assert page.get_by_label("Choose a picture").is_disabled()
+    page = open_page(f"{serve(case.folder / 'samples' / 'web')}/index.html").page
+    page.get_by_text("is not there: let the server serve the whole exported folder").wait_for()
+    page = open_page(f"{serve(floats)}/samples/web/").page
+    page.get_by_text("This network takes no pictures as they are: the data's values were scaled by 1").wait_for()
     page = open_page((case.folder / "samples" / "web" / "index.html").as_uri()).page
     page.get_by_text("run `python -m http.server` in the exported folder").wait_for()
