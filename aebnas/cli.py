@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from rich.markup import escape
 
 from aebnas.cli_compare import compare
 from aebnas.cli_dashboard import dashboard
@@ -21,7 +22,7 @@ from aebnas.cli_list import list_names
 from aebnas.cli_search import search
 from aebnas.cli_worker import worker
 from aebnas.completion import export_folders, points, profiles, run_folders
-from aebnas.console import err, out
+from aebnas.console import DataDir, err, out, quoted, say
 from aebnas.errors import AebnasError, InputError
 
 try:
@@ -37,7 +38,6 @@ RunDir = Annotated[
     Path,
     typer.Argument(help="The folder that `aebnas search` wrote.", metavar="RUN_DIR", autocompletion=run_folders),
 ]
-DataDir = Annotated[Path | None, typer.Option(help="Folder with the data set's files, looked in first.")]
 _ABOUT = """Find exit branches that make a trained classifier faster on a device without losing accuracy.
 
 [bold]aebnas search[/bold] runs the embedded example on the digits data set; [bold]aebnas init[/bold] writes an
@@ -109,6 +109,7 @@ def export(
     """
     from aebnas.export.samples import SAMPLES
     from aebnas.progress import ConsoleProgress
+    from aebnas.report.worth import say_worth
     from aebnas.run import Run
 
     run = Run(run_dir)
@@ -117,12 +118,16 @@ def export(
     point = run.pick(pick, max_latency_ms=max_latency_ms, max_macs_m=max_macs_m, min_accuracy=min_accuracy)
     path = run.export(point, out_dir, progress=ConsoleProgress(err))
     out.print(
-        f"{point['id']} is in {path}: model.onnx exits by itself, manifest.json says how to feed it", soft_wrap=True
+        f"{point['id']} is in {path}: model.onnx exits by itself, manifest.json says how to feed it",
+        soft_wrap=True,
+        markup=False,
     )
+    say_worth(run, out, str(point["id"]))
     # Exports of runs from before there were samples have none.
     if (path / SAMPLES).is_dir():
-        out.print(f"Samples that run it in Python, JavaScript, C++ and on a web page: {path / SAMPLES}", soft_wrap=True)
-    out.print(f"Next: [bold]aebnas evaluate {path}[/bold]", soft_wrap=True)
+        samples = f"Samples that run it in Python, JavaScript, C++ and on a web page: {path / SAMPLES}"
+        out.print(samples, soft_wrap=True, markup=False)
+    out.print(f"Next: [bold]aebnas evaluate {quoted(path)}[/bold]", soft_wrap=True)
 
 
 @app.command()
@@ -149,6 +154,13 @@ def evaluate(
     per_class: Annotated[
         bool, typer.Option("--per-class", help="Tell recall, exit shares and mean latency of every class, too.")
     ] = False,
+    uint8: Annotated[
+        bool,
+        typer.Option(
+            "--uint8",
+            help="Run model_uint8.onnx on raw pixels; the backbone, too, prepares them itself and is timed so.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure an exported network on its test split, interleaved with its static backbone.
@@ -158,6 +170,8 @@ def evaluate(
     Example: [bold]aebnas evaluate digits-onnx --json[/bold]
 
     Example: [bold]aebnas evaluate digits-onnx --per-class[/bold]
+
+    Example: [bold]aebnas evaluate digits-onnx --uint8[/bold]
 
     Next: [bold]aebnas device measure digits-onnx[/bold] says where its time goes.
     """
@@ -171,10 +185,10 @@ def evaluate(
 
     if device is not None and provider is not None:
         raise InputError("--device names a profile with its own provider: leave out --provider")
-    target = contextlib.nullcontext() if device is None else Device(load_profile(device), say=err.print)
+    target = contextlib.nullcontext() if device is None else Device(load_profile(device), say=say)
     images, labels = test_images(read_manifest(export_dir), data=data, data_dir=data_dir)
     with target as there:
-        result = evaluate_export(export_dir, images, labels, limit=limit, provider=provider, device=there)
+        result = evaluate_export(export_dir, images, labels, limit=limit, provider=provider, device=there, pixels=uint8)
     if as_json:
         sys.stdout.write(json.dumps(result.to_json(per_class=per_class)) + "\n")
     else:
@@ -201,7 +215,7 @@ def plot(run_dir: RunDir) -> None:
 
     run = Run(run_dir)
     for path in draw_all(run, run.folder.plots):
-        out.print(str(path), soft_wrap=True)
+        out.print(str(path), soft_wrap=True, markup=False)
 
 
 @app.command()
@@ -215,7 +229,7 @@ def report(run_dir: RunDir) -> None:
     from aebnas.report.html import write_report
     from aebnas.run import Run
 
-    out.print(str(write_report(Run(run_dir), run_dir / "report.html")), soft_wrap=True)
+    out.print(str(write_report(Run(run_dir), run_dir / "report.html")), soft_wrap=True, markup=False)
 
 
 app.command()(dashboard)
@@ -236,22 +250,18 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         code = app(given, standalone_mode=False)
     except UsageProblem as error:
-        err.print(f"[red]error:[/red] {_escaped(error.format_message())} (see aebnas --help)", soft_wrap=True)
+        err.print(f"[red]error:[/red] {escape(error.format_message())} (see aebnas --help)", soft_wrap=True)
         return EXIT_INPUT
     except (KeyboardInterrupt, typer.Abort):
         code = EXIT_INTERRUPTED
     except AebnasError as error:
         if debug:
             err.print_exception()
-        err.print(f"[red]error:[/red] {_escaped(str(error))}", soft_wrap=True, highlight=False)
+        err.print(f"[red]error:[/red] {escape(str(error))}", soft_wrap=True, highlight=False)
         return EXIT_INPUT if isinstance(error, InputError) else EXIT_FAILED
     if code == EXIT_INTERRUPTED:
         err.print("interrupted: the same command goes on where this one stopped")
     return code if isinstance(code, int) else 0
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", "\\[")
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from aebnas import completion
-from aebnas.console import err, out
+from aebnas.console import DataDir, err, out
 from aebnas.errors import InputError
 
 _STDOUT = Path("-")
@@ -60,7 +61,7 @@ def compare(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write all figures to this file too; - prints them.", metavar="FILE")
     ] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Folder with the data set's files, looked in first.")] = None,
+    data_dir: DataDir = None,
     accelerator: Annotated[
         str | None, typer.Option(help="accelerator: auto, cpu, cuda or mps.", autocompletion=completion.accelerators)
     ] = None,
@@ -76,6 +77,7 @@ def compare(
     from aebnas.comparing.compare import compare as run_compare
     from aebnas.comparing.summary import summarise
     from aebnas.comparing.variants import crossed
+    from aebnas.data.placing import check_data_dir, options_of
     from aebnas.experiment import Experiment
     from aebnas.files import write_text
     from aebnas.progress import ConsoleProgress
@@ -89,10 +91,12 @@ def compare(
         "compare.variants": crossed(words, choices, base),
         "compare.seeds": seeds,
         "compare.epochs": epochs,
-        "data.data_dir": None if data_dir is None else data_dir.resolve(),
+        **options_of(base.data, data_dir),
         "accelerator": accelerator,
     }
-    found = run_compare(base.override(options), run_dir=run_dir, workers=workers, progress=ConsoleProgress(err))
+    chosen = base.override(options)
+    check_data_dir(chosen.data)
+    found = run_compare(chosen, run_dir=run_dir, workers=workers, progress=ConsoleProgress(err))
     summary = summarise(found)
     written = write_comparison(summary, found.folder)
     if json_file == _STDOUT:
@@ -101,9 +105,10 @@ def compare(
         print_comparison(summary, out)
         if json_file is not None:
             write_text(json_file, comparison_json(summary))
-        out.print(f"Written: {', '.join(map(str, written))}", soft_wrap=True)
+        out.print(f"Written: {', '.join(map(str, written))}", soft_wrap=True, markup=False)
     if found.failures:
-        err.print(f"[red]failed:[/red] {', '.join(found.failures)}; the same command tries again", soft_wrap=True)
+        names = escape(", ".join(found.failures))
+        err.print(f"[red]failed:[/red] {names}; the same command tries again", soft_wrap=True)
         raise typer.Exit(_FAILED)
 
 

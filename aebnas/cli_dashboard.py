@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from aebnas.completion import run_folders
-from aebnas.console import err, out
+from aebnas.console import out, say
 
 
 def dashboard(
@@ -36,8 +36,8 @@ def dashboard(
     from aebnas.run_folder import RunFolder
 
     folder = RunFolder(run_dir)
-    shown = open_dashboard(folder, folder.experiment(), host=host, port=port, say=err.print)
-    out.print(f"The study is at {shown.url} until Ctrl-C.", soft_wrap=True)
+    shown = open_dashboard(folder, folder.experiment(), host=host, port=port, say=say)
+    out.print(f"The study is at {shown.url} until Ctrl-C.", soft_wrap=True, markup=False)
     if open_page:
         webbrowser.open(shown.url)
     try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aebnas.completion import profiles
-from aebnas.console import err, out
+from aebnas.console import out, say
 from aebnas.errors import InputError
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def device_check(profile: Profile, as_json: AsJson = False) -> None:
     from aebnas.report.device import findings_table
 
     chosen = load_profile(profile)
-    with Device(chosen, say=_say) as device:
+    with Device(chosen, say=say) as device:
         findings = device.check()
     ready = all(finding.ok for finding in findings)
     if as_json:
@@ -132,7 +132,7 @@ def device_measure(
     if plot is not None:
         raise InputError("--plot draws where the time of an exported folder goes: give the folder, or leave --plot out")
     contents = {str(path): _content(path) for path in models}
-    with Device(load_profile(device or "local"), say=_say) as target:
+    with Device(load_profile(device or "local"), say=say) as target:
         _measure_models(target, contents, as_json)
 
 
@@ -152,7 +152,7 @@ def _measure_export(folder: Path, device: str | None, as_json: bool, plot: Path 
         raise InputError(f"--plot writes a PNG: give a name that ends in .png instead of {picture}")
     manifest = read_manifest(folder)
     profile = implied_profile(manifest) if device is None else load_profile(device)
-    with Device(profile, say=_say) as target:
+    with Device(profile, say=say) as target:
         found = take_apart(folder, target)
         about = {
             "export": str(folder),
@@ -163,7 +163,7 @@ def _measure_export(folder: Path, device: str | None, as_json: bool, plot: Path 
     # After the figures are out: a picture that cannot be written costs none of them.
     save(breakdown_figure(found, f"Where the time of {folder.resolve().name} goes on {profile.name}"), picture)
     if not as_json:
-        out.print(f"The picture is {picture}.", soft_wrap=True)
+        out.print(f"The picture is {picture}.", soft_wrap=True, markup=False)
 
 
 def _print_breakdown(found: Breakdown, target: Device, about: dict[str, str], as_json: bool) -> None:
@@ -181,6 +181,7 @@ def _print_breakdown(found: Breakdown, target: Device, about: dict[str, str], as
         f"{profile.name}: {profile.provider}, {profile.threads} thread{'s' if profile.threads > 1 else ''}, batch 1, "
         f"random input; the network is in {about['precision']}, the backbone in fp32",
         soft_wrap=True,
+        markup=False,
     )
     _print_noise(target, found.unsteady)
 
@@ -208,7 +209,10 @@ def _measure_models(target: Device, contents: dict[str, bytes], as_json: bool) -
 
 def _print_noise(target: Device, unsteady: list[str]) -> None:
     facts, protocol = target.facts(), target.profile.protocol
-    out.print(f"{facts.machine}, onnxruntime {facts.onnxruntime}; this machine varies by {target.noise_pct:.1f} %")
+    out.print(
+        f"{facts.machine}, onnxruntime {facts.onnxruntime}; this machine varies by {target.noise_pct:.1f} %",
+        markup=False,
+    )
     if unsteady:
         out.print(
             f"* not within {protocol.precision_pct:g} % after protocol.time_limit_s = {protocol.time_limit_s:g} s: "
@@ -229,7 +233,3 @@ def _content(path: Path) -> bytes:
         return bytes(onnx.load(path).SerializeToString())
     except (OSError, ValueError, DecodeError, onnx.checker.ValidationError) as error:
         raise InputError(f"{path} is no ONNX file that can be read: {' '.join(str(error).split())}") from error
-
-
-def _say(text: str) -> None:
-    err.print(text, soft_wrap=True)

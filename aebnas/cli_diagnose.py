@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aebnas.completion import points, results
-from aebnas.console import err, out
+from aebnas.console import DataDir, err, out
 from aebnas.errors import InputError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def diagnose(
         Path | None,
         typer.Option("--out", help="Folder for the figures; RUN_DIR/diagnostics/ID or EXPORT_DIR/diagnostics."),
     ] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Folder with the data set's files, looked in first.")] = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Say how well the exits of a network know when to leave: failure prediction, ranking, calibration, the oracle.
 
@@ -66,17 +66,18 @@ def diagnose(
         return
     early, confidence = len(subject.names) - 1, subject.policy.confidence
     exits = "early exit" if early == 1 else "early exits"
-    out.print(f"{subject.id} of {subject.source}: {early} {exits}, {confidence}", soft_wrap=True)
+    out.print(f"{subject.id} of {subject.source}: {early} {exits}, {confidence}", soft_wrap=True, markup=False)
     for table in diagnosis_tables(found):
         out.print(table)
     out.print("Findings", style="bold")
     for sentence in found.findings:
         out.print(f"- {sentence}", highlight=False, markup=False)
-    out.print(f"All figures are in {target / RESULT}, the pictures beside it.", soft_wrap=True)
+    out.print(f"All figures are in {target / RESULT}, the pictures beside it.", soft_wrap=True, markup=False)
 
 
 def _subject(folder: Path, pick: str | None, data_dir: Path | None) -> tuple[Subject, Path]:
     """Return what is diagnosed, and the folder that the figures go to by default."""
+    from aebnas.data.placing import options_of
     from aebnas.diagnosing.of_export import subject_of_export
     from aebnas.diagnosing.of_run import subject_of_run
     from aebnas.export.manifest import MANIFEST
@@ -91,6 +92,6 @@ def _subject(folder: Path, pick: str | None, data_dir: Path | None) -> tuple[Sub
         raise InputError(f"{folder} does not exist: give a folder that `aebnas search` or `aebnas export` wrote")
     run = Run(folder)
     if data_dir is not None:
-        run = Run(folder, experiment=run.experiment.override({"data.data_dir": data_dir.resolve()}))
+        run = Run(folder, experiment=run.experiment.override(options_of(run.experiment.data, data_dir)))
     subject = subject_of_run(run, pick, progress=ConsoleProgress(err))
     return subject, folder / "diagnostics" / subject.id

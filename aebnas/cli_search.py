@@ -9,7 +9,7 @@ import typer
 
 from aebnas import completion
 from aebnas.cli_worker import Artifacts, Storage, Study
-from aebnas.console import err, out
+from aebnas.console import DataDir, err, out, quoted
 from aebnas.errors import InputError
 
 
@@ -48,7 +48,7 @@ def search(
     storage: Storage = None,
     artifacts: Artifacts = None,
     study: Study = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Folder with the data set's files, looked in first.")] = None,
+    data_dir: DataDir = None,
     accelerator: Annotated[
         str | None, typer.Option(help="accelerator: auto, cpu, cuda or mps.", autocompletion=completion.accelerators)
     ] = None,
@@ -63,6 +63,7 @@ def search(
 
     Next: [bold]aebnas export RUN_DIR --out DIR[/bold] writes the network that is marked in the table.
     """
+    from aebnas.data.placing import options_of
     from aebnas.experiment import Experiment
     from aebnas.progress import ConsoleProgress
     from aebnas.report.draw import draw_all
@@ -80,7 +81,7 @@ def search(
         "search.storage": storage,
         "search.artifacts": artifacts,
         "search.study": study,
-        "data.data_dir": None if data_dir is None else data_dir.resolve(),
+        **options_of(base.data, data_dir),
         "accelerator": accelerator,
         "seed": seed,
     }
@@ -103,13 +104,13 @@ def _limits(given: list[str]) -> dict[str, float]:
 
 
 def _say_next(path: Path) -> None:
-    name = path.name
+    export = f"{path.name}-onnx"
     out.print("\nNext:", style="bold")
     for command, what in (
-        (f"aebnas export {path} --out {name}-onnx", "the network marked in the table, as ONNX files"),
-        (f"aebnas evaluate {name}-onnx", "its accuracy and latency, measured beside the backbone's"),
-        (f"aebnas diagnose {path}", "how well its exits know when to leave"),
-        (f"aebnas report {path}", "everything on one page"),
+        (f"export {quoted(path)} --out {quoted(export)}", "the network marked in the table, as ONNX files"),
+        (f"evaluate {quoted(export)}", "its accuracy and latency, measured beside the backbone's"),
+        (f"diagnose {quoted(path)}", "how well its exits know when to leave"),
+        (f"report {quoted(path)}", "everything on one page"),
     ):
-        out.print(f"  [bold]{command}[/bold]  [dim]{what}[/dim]", soft_wrap=True)
-    out.print(f"Plots are in {path / 'plots'}.", soft_wrap=True)
+        out.print(f"  [bold]aebnas {command}[/bold]  [dim]{what}[/dim]", soft_wrap=True)
+    out.print(f"Plots are in {path / 'plots'}.", soft_wrap=True, markup=False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aebnas.completion import accelerators, run_folders
-from aebnas.console import err, out
+from aebnas.console import DataDir, err, out
 
 if TYPE_CHECKING:
     from aebnas.run_folder import RunFolder
@@ -41,7 +41,7 @@ def worker(
     storage: Annotated[str | None, typer.Option(help=_STORAGE_HELP)] = None,
     artifacts: Artifacts = None,
     study: Study = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Folder with the data set's files, looked in first.")] = None,
+    data_dir: DataDir = None,
     accelerator: Annotated[
         str | None, typer.Option(help="accelerator: auto, cpu, cuda or mps.", autocompletion=accelerators)
     ] = None,

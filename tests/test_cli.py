@@ -76,14 +76,15 @@ def experiment_file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run_dir(experiment_file, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "small"
+    # A name that rich would read as markup, and a shell as a pattern.
+    folder = tmp_path_factory.mktemp("runs") / "[bold]small"
     assert cli.main(["search", str(experiment_file), "--run-dir", str(folder)]) == 0
     return folder
 
 
 @pytest.fixture(scope="module")
 def export_dir(run_dir, tmp_path_factory):
-    out = tmp_path_factory.mktemp("exports") / "onnx"
+    out = tmp_path_factory.mktemp("exports") / "[bold]onnx"
     assert cli.main(["export", str(run_dir), "--out", str(out)]) == 0
     return out
 
@@ -105,8 +106,9 @@ def test_a_search_leaves_what_the_design_promises(run_dir):
 def test_a_search_says_which_commands_come_next(run_dir, experiment_file, capsys):
     assert cli.main(["search", str(experiment_file), "--run-dir", str(run_dir)]) == 0
     printed = capsys.readouterr().out
-    assert f"aebnas export {run_dir}" in printed
-    assert "aebnas evaluate" in printed
+    assert f"aebnas export '{run_dir}' --out '[bold]small-onnx'" in printed
+    assert "aebnas evaluate '[bold]small-onnx'" in printed
+    assert f"Plots are in {run_dir}/plots." in printed
 
 
 def test_front_as_json_has_the_contracts_keys(run_dir, capsys):
@@ -326,6 +328,22 @@ def test_every_row_of_the_front_can_be_exported(run_dir, tmp_path, capsys):
         assert cli.main(["evaluate", str(out), "--limit", "20", "--json"]) == 0
     assert len(kinds) >= 2
     capsys.readouterr()
+
+
+def test_names_in_brackets_are_printed_as_they_are(run_dir, export_dir, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "[bold]x[/bold]"
+    assert cli.main(["export", str(run_dir), "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert f"is in {out}: model.onnx" in printed and f"Next: aebnas evaluate '{out}'" in printed
+    assert f"web page: {out / 'samples'}" in printed
+    assert cli.main(["diagnose", str(run_dir)]) == 0
+    printed = capsys.readouterr().out
+    assert f" of {run_dir}: " in printed and f"All figures are in {run_dir / 'diagnostics'}" in printed
+    assert cli.main(["device", "measure", str(export_dir), "--plot", str(tmp_path / "[bold]x.png")]) == 0
+    assert f"The picture is {tmp_path / '[bold]x.png'}." in capsys.readouterr().out
+    for arguments in (["front", "[bold]x[/i]"], ["search", "[/bold].yaml"], ["[bold]x"]):
+        monkeypatch.chdir(tmp_path)
+        assert arguments[-1] in one_error(capsys, arguments)[1]
 
 
 def test_help_and_mistakes_answer_without_torch():

@@ -200,7 +200,7 @@ class Device:
 
         Args:
             models: Serialised ONNX models.
-            inputs: float32 (N, ...).
+            inputs: float32 (N, ...), or uint8 for models that take pixels.
             outputs: The names of the outputs to bring back, by model; by default none.
             repeats: Times that each input is run; the median counts.
             burst: Inputs in a row.
@@ -208,7 +208,7 @@ class Device:
                 else as they were.
         """
         content = io.BytesIO()
-        np.save(content, np.ascontiguousarray(inputs, dtype=np.float32))
+        np.save(content, np.ascontiguousarray(inputs, dtype=np.uint8 if inputs.dtype == np.uint8 else np.float32))
         wanted = {name: list(names) for name, names in (outputs or {}).items()}
         header = {"repeats": repeats, "burst": burst, "outputs": wanted, "yardstick": _YARDSTICK}
         beside = {_YARDSTICK: self._yardstick} if scaled else {}

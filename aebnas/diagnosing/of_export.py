@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from aebnas.data.load import DATASETS, load_data
+from aebnas.data.placing import placed
 from aebnas.data.settings import DataSettings
 from aebnas.data.splits import DataBundle, ImageSplit
 from aebnas.devices.target.session import CPU
@@ -33,7 +34,7 @@ def subject_of_export(folder: Path, *, data_dir: Path | None = None) -> Subject:
     """Return the exported network in ``folder``, with what its ONNX files say of both splits, on the CPU.
 
     Args:
-        data_dir: Where a named data set is looked for first.
+        data_dir: Where a named data set is looked for first, or one whose files were moved.
 
     Raises:
         InputError: it has no early exit.
@@ -103,7 +104,7 @@ def _data(manifest: Manifest, data_dir: Path | None) -> DataBundle:
             "diagnose the run in Python instead"
         )
     wanted = wanted_by(manifest)
-    data = load_data(settings, seed=int(extra.get("seed", 0)), data_dir=data_dir, wanted=wanted)
+    data = load_data(placed(settings, data_dir), seed=int(extra.get("seed", 0)), wanted=wanted)
     if data.input_shape != manifest.input_shape or data.classes != manifest.classes:
         raise DataError(
             f"the data set {settings.name} has other images or classes than manifest.json says: restore the one that "

@@ -14,8 +14,9 @@ from aebnas.devices.device import Device
 from aebnas.errors import InputError
 from aebnas.exits.accuracy import accuracy_of
 from aebnas.exits.by_class import ClassFigures, by_class
+from aebnas.export.images import as_batch
 from aebnas.export.implied import implied_profile
-from aebnas.export.manifest import BACKBONE, SINGLE_FILE, read_manifest, read_model
+from aebnas.export.manifest import BACKBONE, PIXEL_FILE, SINGLE_FILE, Manifest, read_manifest, read_model
 from aebnas.export.session import EarlyExitSession
 
 # Inputs are sent to the measuring process in pieces of about this size.
@@ -68,6 +69,7 @@ def evaluate_export(
     provider: str | None = None,
     limit: int | None = None,
     repeats: int = 3,
+    pixels: bool = False,
 ) -> EvaluationResult:
     """Run the exported network in ``folder`` and its static backbone on ``images``, one sample at a time.
 
@@ -84,9 +86,12 @@ def evaluate_export(
         provider: An onnxruntime execution provider instead of the manifest's, on this machine.
         limit: Only so many samples, drawn over all of them and the same in every call.
         repeats: Runs of every sample.
+        pixels: Run the file that takes raw pixels, ``model_uint8.onnx``, and the backbone with the same preprocessing
+            before it, so that preparing images is timed in both.
 
     Raises:
-        InputError: images or labels have the wrong dtype or shape, there are none, or the limit is below 1.
+        InputError: images or labels have the wrong dtype or shape, there are none, the limit is below 1, or pixels are
+            wanted of images that are none, or of a network that cannot take them.
         RunError: a file of the export is missing or damaged.
         MeasurementError: the device cannot be reached, or cannot run the network.
     """
@@ -106,9 +111,9 @@ def evaluate_export(
         raise InputError(f"limit must be at least 1, not {limit}")
     order = np.random.default_rng(0).permutation(len(images))[:limit]
     images, labels = images[order], labels[order]
-    models = {name: read_model(Path(folder), name, manifest) for name in (SINGLE_FILE, BACKBONE)}
+    models = _pixel_models(Path(folder), manifest, images) if pixels else _models(Path(folder), manifest)
     with contextlib.nullcontext(device) if device else Device(implied_profile(manifest, provider)) as runs:
-        parts = [_run(runs, models, piece, repeats) for piece in _pieces(session, images)]
+        parts = [_run(runs, models, piece, repeats) for piece in _pieces(session, images, pixels=pixels)]
     times_ms, predicted, exits, static = (np.concatenate(each, axis=-1) for each in zip(*parts, strict=True))
     means_ms, costs = times_ms.mean(axis=1), manifest.values.get("costs")
     right, static_right = predicted == labels, static == labels
@@ -135,12 +140,35 @@ def evaluate_export(
     )
 
 
-def _pieces(session: EarlyExitSession, images: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _models(folder: Path, manifest: Manifest) -> dict[str, bytes]:
+    return {name: read_model(folder, name, manifest) for name in (SINGLE_FILE, BACKBONE)}
+
+
+def _pixel_models(folder: Path, manifest: Manifest, images: np.ndarray) -> dict[str, bytes]:
+    """Return both networks as they take raw pixels; the exiting one is called as the other file is."""
+    import onnx
+
+    from aebnas.export.graphs import with_batch_of_one
+    from aebnas.export.pixels import with_pixels
+
+    if PIXEL_FILE not in manifest.files:
+        reason = manifest.values.get("pixels", {}).get("left_out", "it is of an earlier version: export it again")
+        raise InputError(f"{folder} has no {PIXEL_FILE} ({reason}): leave out --uint8")
+    if images.dtype != np.uint8:
+        raise InputError(f"{PIXEL_FILE} takes raw pixels, and these images are {images.dtype}: leave out --uint8")
+    backbone = with_batch_of_one(onnx.load_from_string(read_model(folder, BACKBONE, manifest)))
+    prepared = with_pixels(backbone, manifest.values["preprocessing"], manifest.input_shape)
+    return {SINGLE_FILE: read_model(folder, PIXEL_FILE, manifest), BACKBONE: prepared.SerializeToString()}
+
+
+def _pieces(session: EarlyExitSession, images: np.ndarray, *, pixels: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield pieces of the images as the network's input, and what the static backbone says of each."""
     count = max(_BURST, _PIECE_BYTES // max(1, 4 * int(np.prod(images.shape[1:]))))
     for start in range(0, len(images), count):
-        inputs = session.prepare(images[start : start + count])
-        yield inputs, session.backbone(inputs)
+        piece = images[start : start + count]
+        inputs = session.prepare(piece)
+        said = session.backbone(inputs)
+        yield (as_batch(piece, session.manifest["input_shape"]).transpose(0, 2, 3, 1) if pixels else inputs), said
 
 
 def _run(

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from aebnas.data.datasets import DECODING
 from aebnas.data.load import DATASETS, load_data
+from aebnas.data.placing import placed
 from aebnas.data.settings import DataSettings
 from aebnas.errors import DataError
 from aebnas.export.manifest import Manifest
@@ -34,7 +35,7 @@ def test_images(
     Args:
         data: A data set's name, an .npz or CSV file or an image folder; what the network was searched on by default,
             with the same split, so that no training image is among them.
-        data_dir: Where a named data set is looked for first.
+        data_dir: Where a named data set is looked for first, or the network's own where its files were moved.
 
     Raises:
         DataError: the data are missing, have images of another shape, or a class that the network does not know.
@@ -49,7 +50,10 @@ def test_images(
             raise DataError(f"--data {data!r} is no data set and no file: give one of {known_names}")
         raise DataError("this network was searched on data from Python: name its data set or file with --data")
     wanted = wanted_by(manifest)
-    bundle = load_data(settings, seed=int(extra.get("seed", 0)), data_dir=data_dir, wanted=wanted)
+    if data is not None and settings.path is not None and settings.name != "csv" and data_dir is not None:
+        raise DataError(f"--data {data} says where its files are: leave out --data-dir")
+    settings = placed(settings, data_dir)
+    bundle = load_data(settings, seed=int(extra.get("seed", 0)), wanted=wanted)
     if bundle.input_shape != manifest.input_shape:
         raise DataError(
             f"--data has images of shape {bundle.input_shape}, the network takes {manifest.input_shape}: "

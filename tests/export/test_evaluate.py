@@ -11,7 +11,7 @@ from aebnas.devices.target.session import open_session
 from aebnas.errors import InputError, ProfileError
 from aebnas.export import evaluate as module
 from aebnas.export.evaluate import evaluate_export
-from aebnas.export.manifest import BACKBONE, SINGLE_FILE
+from aebnas.export.manifest import BACKBONE, PIXEL_FILE, SINGLE_FILE
 from aebnas.export.session import EarlyExitSession
 
 
@@ -143,3 +143,48 @@ def test_what_was_predicted_is_there_where_the_manifest_has_it(exported, images,
     path.write_text(json.dumps({**json.loads(path.read_text()), "costs": costs}))
     result = evaluate_export(folder, images[:5], np.zeros(5, np.int64), device=FakeDevice())
     assert result.predicted_ms == predicted
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    """Raw images, (N, C, H, W)."""
+    return np.random.default_rng(0).integers(0, 256, (60, 2, 8, 8), dtype=np.uint8)
+
+
+def test_raw_pixels_give_the_figures_that_prepared_images_give(exported, pixels):
+    labels = np.arange(60) % 3
+    plain, raw = (evaluate_export(exported[2], pixels, labels, repeats=1, pixels=wanted) for wanted in (False, True))
+    for name in ("samples", "accuracy", "balanced_accuracy", "exit_shares", "backbone_accuracy"):
+        assert getattr(raw, name) == getattr(plain, name), name
+    assert 0 < max(raw.exit_shares) < 1 and raw.latency_ms.mean > 0 and raw.backbone_latency_ms.mean > 0
+    last = evaluate_export(exported[2], pixels.transpose(0, 2, 3, 1), labels, repeats=1, pixels=True)
+    assert (last.accuracy, last.exit_shares) == (plain.accuracy, plain.exit_shares)
+
+
+def test_it_is_the_file_for_pixels_that_is_run_beside_a_backbone_that_takes_them(exported, pixels, tmp_path):
+    class Asked(FakeDevice):
+        def run(self, models, inputs, *, outputs, repeats, burst):
+            assert (inputs.dtype, inputs.shape) == (np.uint8, (60, 8, 8, 2))
+            assert models[SINGLE_FILE] == (exported[2] / PIXEL_FILE).read_bytes()
+            session = open_session(models[BACKBONE], threads=1)
+            given = [session.run(None, {"image": image[None]})[0].argmax() for image in np.ascontiguousarray(inputs)]
+            assert sorted(given) == sorted(EarlyExitSession(exported[2]).backbone(pixels))
+            times_ms = {name: np.ones(60) for name in models}
+            none = {"label": np.zeros(60, np.int64), "exit": np.zeros(60, np.int64)}
+            return {name: RunResult(times_ms[name], none) for name in models}
+
+    assert evaluate_export(exported[2], pixels, np.zeros(60, np.int64), device=Asked(), pixels=True).accuracy == 1
+
+
+def test_pixels_are_refused_where_there_are_none(exported, images, pixels, tmp_path):
+    labels = np.zeros(5, np.int64)
+    with pytest.raises(InputError, match="takes raw pixels, and these images are float32: leave out --uint8"):
+        evaluate_export(exported[2], images[:5], labels, pixels=True)
+    folder = tmp_path / "export"
+    shutil.copytree(exported[2], folder)
+    path = folder / "manifest.json"
+    values = json.loads(path.read_text())
+    del values["files"][PIXEL_FILE]
+    path.write_text(json.dumps({**values, "pixels": {"left_out": "they are no 8-bit pixels"}}))
+    with pytest.raises(InputError, match=r"has no model_uint8\.onnx \(they are no 8-bit pixels\): leave out --uint8"):
+        evaluate_export(folder, pixels[:5], labels, pixels=True)

@@ -213,8 +213,8 @@ def _inputs(work: Work) -> np.ndarray:
         raise Refused(REQUEST, f"there is no file {INPUTS}") from error
     except (ValueError, EOFError) as error:
         raise Refused(REQUEST, f"{INPUTS} is damaged: {in_one_line(error)}") from error
-    if inputs.dtype != np.float32 or not inputs.ndim or not len(inputs):
-        raise Refused(REQUEST, f"{INPUTS} is {inputs.dtype} {inputs.shape}: it has to be float32 (N, ...)")
+    if inputs.dtype not in (np.float32, np.uint8) or not inputs.ndim or not len(inputs):
+        raise Refused(REQUEST, f"{INPUTS} is {inputs.dtype} {inputs.shape}: it has to be float32 or uint8 (N, ...)")
     return inputs
 
 
