@@ -82,7 +82,12 @@ class SearchSettings(Settings):
     target: TargetSettings | None = Field(default=None, description="a wish for one cost; null: none")
     limits: Limits = Field(default=Limits(), description="beside those of the device; where both limit, these count")
     grid: int = Field(default=20, ge=2, le=200, description="thresholds per exit that are compared")
-    finalists: int = Field(default=4, ge=1, description="front points that are retrained, measured and scored on test")
+    finalists: int = Field(
+        default=4,
+        ge=1,
+        description="networks of the front that are retrained, measured and scored on test: each at the point it was "
+        "chosen for and where it keeps the backbone's accuracy, and the static networks beside them",
+    )
     accuracy_drop: float = Field(
         default=0.0,
         ge=0,

@@ -14,6 +14,7 @@ import optuna
 import torch
 
 from aebnas.branches.spec import FP32
+from aebnas.data.placing import check_data_dir
 from aebnas.devices.device import Device
 from aebnas.devices.profile import HardwareProfile, load_profile
 from aebnas.devices.store import LatencyStore, user_folder
@@ -28,14 +29,12 @@ from aebnas.run_folder import RunFolder
 from aebnas.searching.choice import CostLimits
 from aebnas.searching.composed import with_paths
 from aebnas.searching.costing import (
-    CostModels,
     Kind,
     by_precision,
     check_cascade,
     check_sensor,
     latency_summary,
     limits_of,
-    story,
 )
 from aebnas.searching.diagnosed import with_diagnostics
 from aebnas.searching.evaluator import MOST_DAMAGED
@@ -45,6 +44,7 @@ from aebnas.searching.joining import join
 from aebnas.searching.loop import Archive
 from aebnas.searching.meeting import Meeting, meet
 from aebnas.searching.rows import Row, front_rows, network_key, with_interval
+from aebnas.searching.said import say_costs, say_crowded, say_guessing
 from aebnas.searching.sampler import make_sampler
 from aebnas.searching.settle import settle, settle_front
 from aebnas.searching.starts import starting_genes
@@ -86,6 +86,7 @@ def search(
     profile, space = load_profile(chosen.device), load_space(chosen.space)
     limits, accelerator = limits_of(chosen, profile), pick_accelerator(chosen.accelerator)
     check_cascade(chosen, profile)
+    check_data_dir(chosen.data)
     shown, quiet = progress or Progress(), quiet_here()
     while True:
         try:
@@ -163,6 +164,7 @@ class _Search:
     def run(self) -> None:
         start = time.perf_counter()
         experiment, folder, met = self.experiment, self.met.folder, self.met
+        say_crowded(self.accelerator, self.progress)
         place = Workplace.open(
             experiment,
             folder,
@@ -174,7 +176,8 @@ class _Search:
         )
         models = place.costs
         say_left_out(experiment, place.prepared.data, self.progress)
-        self._say(models)
+        say_guessing(place, self.progress)
+        say_costs(place, self.progress)
         prepared_s = time.perf_counter() - start
         settings = experiment.search
         study = self._study(place)
@@ -218,16 +221,6 @@ class _Search:
         study.sampler = make_sampler(settings, seed + begun, place.genome)
         queue(study, starting_genes(place.genome, self.experiment, place.folder.space()))
         return study
-
-    def _say(self, models: CostModels) -> None:
-        missed = by_precision(models, self.experiment.confidence)[FP32].missed_macs
-        if missed:
-            self.progress.say(
-                f"note: thop misses {missed:,} MACs of functional operations in this backbone; "
-                "they are in no MACs figure below"
-            )
-        for line in story(models, self.target):
-            self.progress.say(line)
 
     def _judged(
         self, archive: Archive, study: optuna.Study, place: Workplace, tries: int = MOST_DAMAGED

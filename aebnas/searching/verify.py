@@ -29,9 +29,9 @@ from aebnas.rebuild import costs_of, export_row, rebuild
 from aebnas.run import BACKBONE_ID
 from aebnas.run_folder import RunFolder
 from aebnas.searching.choice import CostLimits
-from aebnas.searching.rows import Row
+from aebnas.searching.rows import Row, network_key
 from aebnas.training.fit import logits_of
-from aebnas.training.inference import Score
+from aebnas.training.inference import accuracy_of_logits
 
 # Test samples whose latency is measured, one at a time; the mean over more would hardly be steadier.
 MEASURED_SAMPLES = 1000
@@ -57,7 +57,7 @@ def verify(
     inputs, labels = _some(prepared, MEASURED_SAMPLES)
     cache: dict[str, list[Tensor]] = {}
     done: list[Row] = []
-    with progress.stage("verifying finalists", len(rows)) as stage:
+    with progress.stage(f"verifying {_counted(rows)}", len(rows)) as stage:
         for row in rows:
             network = rebuild(row, prepared, folder)
             out = export_row(row, network, prepared, folder.exports / row["id"], profile, folder)
@@ -85,6 +85,18 @@ def verify(
     return done
 
 
+def _counted(rows: Sequence[Row]) -> str:
+    """Return what there is to verify: ``7 points of 4 finalists and 5 static networks``."""
+    points = [row for row in rows if not row["static"]]
+    counts = {
+        "point": len(points),
+        "finalist": len({network_key(row) for row in points}),
+        "static network": len(rows) - len(points),
+    }
+    words = [f"{count} {what}{'' if count == 1 else 's'}" for what, count in counts.items()]
+    return f"{words[0]} of {words[1]} and {words[2]}" if points else words[2]
+
+
 def _with_memory(rows: Sequence[Row], folder: RunFolder, target: Device) -> list[Row]:
     """Return ``rows`` with what a process of its own grows by that runs a finalist or the backbone."""
     wanted = [row["id"] for row in rows if row["finalist"] or row["id"] == BACKBONE_ID]
@@ -107,9 +119,7 @@ def _logits(
 
 def _accuracy(row: Row, logits: list[Tensor], labels: Tensor, kind: AccuracyKind) -> float:
     if row["static"]:
-        score = Score(kind)
-        score.add([logits[-1] if row["cut"] is None else logits[row["cut"]]], labels)
-        return score.accuracies()[0]
+        return accuracy_of_logits(logits[-1 if row["cut"] is None else row["cut"]], labels, kind)
     answers = answers_of(build_confidence(row["confidence"]), logits, labels, accuracy=kind)
     thresholds = thresholds_from_json(row["thresholds"])
     return evaluate_answers(answers, lambda mask: np.zeros((1, len(mask) + 1)), thresholds).accuracy

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-import os
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,10 +16,16 @@ from torch import Tensor, nn
 from aebnas.backbones.build import build_backbone, comes_trained
 from aebnas.backbones.cut import SegmentedBackbone, cut_backbone
 from aebnas.branches.spec import NetworkSpec
+from aebnas.costs.kinds import COSTS, MACS
+from aebnas.costs.macs import segment_macs
+from aebnas.data.placing import check_data_dir
 from aebnas.data.splits import DataBundle
+from aebnas.devices.crowded import crowded
 from aebnas.devices.device import Device
 from aebnas.devices.profile import HardwareProfile, load_profile
 from aebnas.errors import AebnasError, BackboneError, MeasurementError
+from aebnas.exits.accuracy import accuracy_name, accuracy_of
+from aebnas.exits.guessing import Guess
 from aebnas.experiment import Experiment
 from aebnas.prepare import data_of
 from aebnas.searching.costing import check_cascade, limits_of
@@ -34,8 +41,8 @@ from aebnas.training.candidates import seed_everything
 # So many images are looked at; classes count as uneven from such a ratio on.
 _IMAGES, _JUDGED, _UNEVEN = 16, 512, 3.0
 _CLOSE = 1e-4
-# Programs per processor that want to run, ours among them, from which on this one waits for the others.
-_CROWDED = 2.0
+# A forward pass is timed so often, or for so long.
+_PASSES, _ENOUGH_S = 5, 2.0
 
 
 @dataclass(frozen=True)
@@ -98,12 +105,15 @@ class _Trial:
     def __init__(self, experiment: Experiment, run_dir: Path) -> None:
         self._experiment, self._run_dir = experiment, run_dir
         self._device = pick_accelerator(experiment.accelerator)
+        # Before anything else: what is tried here keeps processors busy as well.
+        self._crowded = crowded(torch.get_num_threads()) if self._device.type == "cpu" else None
         self._data: DataBundle
         self._model: nn.Module
         self._cut: SegmentedBackbone
         self._images: Tensor
 
     def load(self) -> Found:
+        check_data_dir(self._experiment.data)
         self._data = data = data_of(self._experiment)
         shape = "x".join(map(str, data.input_shape))
         sizes = f"{len(data.train):,} training, {len(data.validation):,} validation, {len(data.test):,} test images"
@@ -132,30 +142,43 @@ class _Trial:
         batch = next(self._data.validation.read(_IMAGES, order=None, look=None))
         self._images = batch.images
         self._model.eval()
-        start = time.perf_counter()
         logits = self._model(self._images)
-        seconds = time.perf_counter() - start
         if not bool(torch.isfinite(logits).all()):
             raise BackboneError(
                 "the backbone's logits are NaN or infinite: see to backbone.checkpoint, and to data.normalise"
             )
-        text = f"{len(self._images)} images in {1e3 * seconds:.0f} ms on the CPU, logits {tuple(logits.shape)}"
+        seconds = statistics.median(self._warm_passes_s())
+        text = f"{len(self._images)} images in {1e3 * seconds:.3g} ms on the CPU, logits {tuple(logits.shape)}"
         return self._judged(text) if self._trained else text
+
+    def _warm_passes_s(self) -> Iterator[float]:
+        """Yield what a forward pass takes, several times: the first one was slow, for memory and kernels were made."""
+        begin = time.perf_counter()
+        for _ in range(_PASSES):
+            start = time.perf_counter()
+            self._model(self._images)
+            end = time.perf_counter()
+            yield end - start
+            if end - begin > _ENOUGH_S:
+                break
 
     def _judged(self, text: str) -> Found:
         """Say how right a backbone that comes trained is, which shows images that were prepared otherwise."""
-        right = seen = 0
+        kind, labels, right = self._experiment.accuracy, list[Tensor](), list[Tensor]()
         for batch in self._data.validation.read(_IMAGES, order=0, look=None):
-            right += int((self._model(batch.images).argmax(1) == batch.labels).sum())
-            seen += len(batch.labels)
-            if seen >= _JUDGED:
+            right.append(self._model(batch.images).argmax(1) == batch.labels)
+            labels.append(batch.labels)
+            if _IMAGES * len(labels) >= _JUDGED:
                 break
-        accuracy, chance = right / seen, 1 / self._data.num_classes
+        truth = torch.cat(labels).numpy()
+        accuracy, guess = accuracy_of(torch.cat(right).numpy(), truth, kind), Guess.of(truth, kind)
         hints = [
-            "that is hardly better than guessing: were its images prepared otherwise (data.normalise, image_size, "
-            "grey), or its classes in another order?"
+            f"that is hardly better than guessing ({100 * guess.accuracy:.1f} %): were its images prepared otherwise "
+            "(data.normalise, image_size, grey), or its classes in another order?"
         ]
-        return f"{text}; {100 * accuracy:.1f} % right on {seen} validation images", hints * (accuracy < 2 * chance)
+        what = "right" if kind == "plain" else accuracy_name(kind)
+        found = f"{text}; {100 * accuracy:.1f} % {what} on {len(truth)} validation images"
+        return found, hints * guess.little_more(accuracy)
 
     def find_points(self) -> Found:
         experiment = self._experiment
@@ -167,9 +190,11 @@ class _Trial:
             leaves=experiment.backbone.leaves,
         )
         points = self._cut.attach_points
-        at = [f"{point.name} ({100 * point.macs / max(1, self._cut.macs):.0f} %)" for point in points]
+        # As the front has them: thop's, which counts more than the products that attach points are spread by.
+        reached = list(itertools.accumulate(segment_macs(self._cut)))
+        at = [f"{point.name} ({100 * macs / reached[-1]:.0f} %)" for point, macs in zip(points, reached, strict=False)]
         shown = at if len(at) <= 3 else [at[0], "...", at[-1]]
-        return f"{len(points)} of {self._cut.macs / 1e6:.1f} M MACs: {', '.join(shown)}"
+        return f"{len(points)} of {COSTS[MACS].text(reached[-1])}: {', '.join(shown)}"
 
     @torch.no_grad()
     def split(self) -> Found:
@@ -219,7 +244,7 @@ class _Trial:
         found = estimate(
             self._experiment, self._data, self._cut, self._network, profile, self._device, trained=self._trained
         )
-        return found.text, list(_crowded(self._device))
+        return found.text, [] if self._crowded is None else [str(self._crowded)]
 
 
 def _reached(profile: HardwareProfile) -> Found:
@@ -230,16 +255,6 @@ def _reached(profile: HardwareProfile) -> Found:
         raise MeasurementError(f"device {profile.name}: {wrong[0].what}: {wrong[0].text}; {wrong[0].fix}")
     tried = [finding for finding in findings if finding.what == "trial"]
     return f"{profile.name} is ready: {tried[0].text}", [finding.fix for finding in tried if finding.fix]
-
-
-def _crowded(device: torch.device) -> Iterator[str]:
-    """Say so where other programs take the processors that training wants to have for itself."""
-    load, processors, threads = os.getloadavg()[0], os.cpu_count() or 1, torch.get_num_threads()
-    if device.type == "cpu" and threads > 1 and load >= _CROWDED * processors:
-        yield (
-            f"other programs keep the {processors} processors busy (load {load:.0f}), and {threads} threads wait for "
-            "each other then: with OMP_NUM_THREADS=1 before the command it may be several times as fast"
-        )
 
 
 def _uneven(data: DataBundle, experiment: Experiment) -> Iterator[str]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from aebnas import __version__
+from aebnas.devices.crowded import crowded
 from aebnas.devices.profile import HardwareProfile, list_profiles, load_profile
 from aebnas.devices.providers import offer
 from aebnas.devices.results import Finding
@@ -86,6 +87,17 @@ def _machine(environment: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding(
             "threads", True, ", ".join(set_here), "training takes no more threads than that: unset it to use all"
         )
+    yield from _crowded()
+
+
+def _crowded() -> Iterator[Finding]:
+    if import_problem("torch") is not None:
+        return  # told elsewhere
+    import torch
+
+    crowd = crowded(torch.get_num_threads())
+    if crowd is not None:
+        yield Finding("load", True, *crowd)
 
 
 def _accelerators() -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from aebnas import cli
+from aebnas.devices.crowded import Crowd
 from aebnas.devices.results import Finding
 from aebnas.starting import doctor, installed
 from aebnas.starting.health import Health, Section
@@ -104,6 +105,12 @@ def test_threads_that_the_environment_limits_are_worth_knowing(tmp_path):
     health = doctor.examine(tmp_path, environment={"OMP_NUM_THREADS": "1"})
     (found,) = [one for section in health.sections for one in section.findings if one.what == "threads"]
     assert found.ok and found.text == "OMP_NUM_THREADS=1" and "unset it" in found.fix
+
+
+def test_a_machine_that_is_busy_with_other_work_is_worth_knowing(tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor, "crowded", lambda _: Crowd("they are busy", "wait"))
+    found = {one.what: one for section in doctor.examine(tmp_path).sections for one in section.findings}
+    assert found["load"] == Finding("load", True, "they are busy", "wait")
 
 
 def test_a_folder_that_cannot_be_written_is_broken(tmp_path):
