@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from aebnas import completion
-from aebnas.console import err, out
+from aebnas.console import err, out, quoted
 from aebnas.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,7 +66,10 @@ def init(
     space: Annotated[
         str | None, typer.Option(help="space: a search space's name or file.", autocompletion=completion.spaces)
     ] = None,
-    name: Annotated[str | None, typer.Option(help="name of the experiment and its run folder.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="name of the experiment and its run folder; FILE's, or made of data and model, by default."),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing: what no option says has its default.")] = False,
     out_file: Annotated[Path | None, typer.Option("--out", help="The same as FILE.", metavar="FILE")] = None,
     force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
@@ -105,7 +108,9 @@ def init(
     known = {key: value for key, value in given.items() if value is not None}
     chosen = Choices(**known)
     if not yes and _is_terminal():
-        chosen = _asked(chosen, set(known))
+        chosen = _asked(chosen, set(known), file or out_file)
+    if not chosen.name:
+        chosen = replace(chosen, name=_name(chosen, file or out_file, taken=force))
     values = chosen.values()
     path = file or out_file or Path(f"{values['name']}.yaml")
     _refuse_existing(path, force)
@@ -146,9 +151,9 @@ def _check(path: Path, run_dir: Path | None, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps({"ok": well, "steps": [asdict(step) for step in steps]}) + "\n")
     elif well:
-        out.print(f"\nNext: [bold]aebnas search {escape(str(path))}[/bold]", soft_wrap=True)
+        out.print(f"\nNext: [bold]aebnas search {quoted(path)}[/bold]", soft_wrap=True)
     else:
-        err.print(f"\nCorrect {path}, then: aebnas check {path}", soft_wrap=True, markup=False, highlight=False)
+        err.print(f"\nCorrect {escape(str(path))}, then: aebnas check {quoted(path)}", soft_wrap=True, highlight=False)
     if not well:
         raise typer.Exit(NOT_READY)
 
@@ -174,12 +179,23 @@ def _refuse_existing(path: Path | None, force: bool) -> None:
         raise InputError(f"{path} is there already: choose another name, or write over it with --force")
 
 
-def _asked(chosen: Choices, known: set[str]) -> Choices:
-    """Ask for what is not ``known`` yet; an answer that will not do is asked for again."""
-    from dataclasses import replace
+def _name(chosen: Choices, file: Path | None, *, taken: bool = False) -> str:
+    """Return a name for the experiment: its file's, or one made of data and model; another run's only if ``taken``."""
+    from aebnas.starting.choices import default_name, free_name, plain_name
 
+    made = (plain_name(file.stem) if file is not None else "") or default_name(chosen.data, chosen.model)
+    return made if taken else free_name(made, own=file)
+
+
+def _asked(chosen: Choices, known: set[str], file: Path | None) -> Choices:
+    """Ask for what is not ``known`` yet; an answer that will not do is asked for again."""
     from aebnas.devices.profile import load_profile
-    from aebnas.starting.choices import backbone_of, data_of, default_name, default_objectives, objectives_of
+    from aebnas.starting.choices import (
+        backbone_of,
+        data_of,
+        default_objectives,
+        objectives_of,
+    )
 
     def model(answer: str) -> str:
         backbone_of(answer)
@@ -213,7 +229,7 @@ def _asked(chosen: Choices, known: set[str]) -> Choices:
     if "trials" not in known:
         chosen = replace(chosen, trials=_ask("How many networks to sample", str(chosen.trials), _count))
     if "name" not in known:
-        chosen = replace(chosen, name=_ask("A name", default_name(chosen.data, chosen.model), str))
+        chosen = replace(chosen, name=_ask("A name", _name(chosen, file), str))
     return chosen
 
 

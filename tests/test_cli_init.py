@@ -30,7 +30,7 @@ def test_options_alone_write_an_experiment_and_try_it_out(capsys):
     printed, _ = said(capsys)
     experiment = Experiment.from_yaml("my.yaml")
     assert (experiment.backbone.name, experiment.data.name, experiment.search.trials) == ("convnet", "digits", 3)
-    assert experiment.search.objectives == ("accuracy", "macs") and experiment.name == "digits-convnet"
+    assert experiment.search.objectives == ("accuracy", "macs") and experiment.name == "my"
     for what in ("ok data", "ok split", "ok ONNX", "ok time", "an estimate"):
         assert what in printed
     assert printed.endswith("Next: aebnas search my.yaml")
@@ -49,7 +49,20 @@ def test_a_file_that_is_there_stays_unless_it_is_forced(capsys):
     assert "my.yaml is there already" in said(capsys)[1]
     assert Path("my.yaml").read_text() == "name: mine\n"
     assert cli.main(["init", "--out", "my.yaml", *SMALL, "--force"]) == 0
-    assert Experiment.from_yaml("my.yaml").name == "digits-convnet"
+    assert Experiment.from_yaml("my.yaml").name == "my"
+    capsys.readouterr()
+
+
+def test_a_name_that_is_made_up_is_not_that_of_another_run(capsys):
+    for name in ("digits-convnet", "my-birds"):
+        Path(f"runs/{name}").mkdir(parents=True)
+    for number in (2, 3):
+        assert cli.main(["init", *SMALL]) == 0
+        assert Experiment.from_yaml(f"digits-convnet-{number}.yaml").name == f"digits-convnet-{number}"
+    assert cli.main(["init", "My birds.yaml", *SMALL]) == 0
+    assert Experiment.from_yaml("My birds.yaml").name == "my-birds-2"
+    assert cli.main(["init", "My birds.yaml", *SMALL, "--force"]) == 0
+    assert Experiment.from_yaml("My birds.yaml").name == "my-birds"
     capsys.readouterr()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ _WEIGHT_FILES = (".pt", ".pth", ".safetensors", ".bin", ".ckpt")
 _OWN_SIZE = ("digits", "fashion-mnist", "npz")
 _NO_WEIGHTS = "none"
 _WITH_PATH = ("npz", "folder", "csv", "huggingface")
+# Characters of a name that is made up, and of the model's part of it: as a folder's name it is typed again and again.
+_LONGEST, _LONGEST_MODEL = 28, 18
 
 
 @dataclass(frozen=True)
@@ -147,15 +150,39 @@ def default_objectives(device: str) -> tuple[str, ...]:
 
 
 def default_name(data: str, model: str) -> str:
-    """Return a name for an experiment that a folder can have too."""
-    words = [_plain(data), _plain(model.rpartition(":")[2])]
-    return "-".join(word for word in words if word) or "experiment"
+    """Return a name for an experiment that a folder can have too: the last parts of data and model, as far as short."""
+    of_model = _shortened(_plain(model.rpartition(":")[2]), _LONGEST_MODEL)
+    of_data = _shortened(_plain(data), _LONGEST - len(of_model) - 1)
+    return "-".join(word for word in (of_data, of_model) if word) or "experiment"
+
+
+def free_name(name: str, *, own: Path | None = None) -> str:
+    """Return ``name``, with a number where there is a run of that name already, or an experiment file.
+
+    Args:
+        own: The file that the experiment will be in.
+    """
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(one for one in names if not (Path("runs") / one).exists() and (own or not Path(f"{one}.yaml").exists()))
+
+
+def _shortened(name: str, length: int) -> str:
+    """Return as many of the first words of ``name`` as have room in ``length`` characters, one cut off if need be."""
+    if len(name) <= length:
+        return name
+    ends = [found.start() for found in re.finditer(r"[-_.]", name) if found.start() <= length]
+    return name[: max(ends, default=length)].rstrip("-_.")
 
 
 def _plain(word: str) -> str:
     stem = Path(word.rpartition(":")[2]).expanduser()
     name = stem.stem if stem.suffix.lower() in _BY_SUFFIX else stem.name
-    return re.sub(r"[^\w.-]+", "-", name).strip("-.").lower()
+    return plain_name(name)
+
+
+def plain_name(word: str) -> str:
+    """Return ``word`` as a folder can be called: small letters, and a - for what is neither letter, digit, . nor _."""
+    return re.sub(r"[^\w.-]+", "-", word).strip("-.").lower()
 
 
 def _prepared_for(backbone: Mapping[str, Any], data: str) -> Block:

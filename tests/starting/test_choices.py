@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from aebnas.errors import InputError
-from aebnas.starting.choices import Choices, backbone_of, data_of, default_name, default_objectives, objectives_of
+from aebnas.starting.choices import (
+    Choices,
+    backbone_of,
+    data_of,
+    default_name,
+    default_objectives,
+    free_name,
+    objectives_of,
+)
 
 
 @pytest.fixture
@@ -113,10 +121,25 @@ def test_a_size_that_is_given_counts(here):
         ("~/My photos/", "torchvision:mobilenet_v3_small", "my-photos-mobilenet_v3_small"),
         ("/data/birds.csv", "/models/net/", "birds-net"),
         ("huggingface:org/beans", "package.net:make", "beans-make"),
+        # What is long is cut at the end of a word, of the data rather than of the model.
+        ("/data/oxford-iiit-pet-images-64x64", "torchvision:mobilenet_v3_small", "oxford-mobilenet_v3_small"),
+        ("/data/oxford-iiit-pet-images-64x64", "torchvision:resnet18", "oxford-iiit-pet-resnet18"),
+        ("photos", "timm:vit_base_patch16_224.augreg_in21k", "photos-vit_base_patch16"),
+        (f"/data/{'x' * 40}", "resnet", f"{'x' * 21}-resnet"),
     ],
 )
 def test_a_name_is_made_that_a_folder_can_have(data, model, name):
     assert default_name(data, model) == name
+
+
+def test_names_that_are_taken_get_a_number(here):
+    assert free_name("birds") == "birds"
+    Path("birds.yaml").touch()
+    Path("runs/birds-2").mkdir(parents=True)
+    assert free_name("birds") == "birds-3"
+    assert free_name("birds", own=Path("birds.yaml")) == "birds"
+    assert free_name("birds-2", own=Path("birds-2.yaml")) == "birds-2-2"
+    assert free_name("cats") == "cats"
 
 
 def test_pretrained_weights_bring_their_own_preparation_and_are_only_adjusted(here):
