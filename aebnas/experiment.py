@@ -96,7 +96,7 @@ class Experiment(Settings):
         default=1, ge=1, le=64, description="copies of the training features, each of images augmented anew"
     )
     training_log: LogKind = Field(
-        default="csv", description="curves of a search's trainings in its run folder: none, csv or tensorboard"
+        default="csv", description="curves of trainings, kept in the run folder: none, csv or tensorboard"
     )
     model: SkipValidation[nn.Module | None] = Field(default=None, exclude=True, repr=False)
     datasets: SkipValidation[DataBundle | None] = Field(default=None, exclude=True, repr=False)

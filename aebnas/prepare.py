@@ -28,7 +28,7 @@ from aebnas.run_folder import RunFolder
 from aebnas.store import WeightStore, load_state, state_of
 from aebnas.training.backbone import train_backbone
 from aebnas.training.candidates import seed_everything
-from aebnas.training.log import Subject, open_log
+from aebnas.training.log import FINAL_EXIT, Subject, open_log
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def _give_weights(
         initial = state_of(model)
         log = open_log(experiment.training_log, folder.path)
         try:
-            with log.training(Subject("backbone", "backbone", "", ("final",), ("",))) as tell:
+            with log.training(Subject("backbone", "backbone", "", (FINAL_EXIT,), ("",))) as tell:
                 result = train_backbone(
                     model,
                     data,

@@ -24,6 +24,7 @@ from aebnas.prepare import say_left_out
 from aebnas.progress import Progress
 from aebnas.settings import completed
 from aebnas.training.batch_norm import may_lag
+from aebnas.training.log import open_log
 
 # What says where or how fast to compute, and what each variant or seed brings itself.
 _FREE = (
@@ -81,6 +82,7 @@ def compare(
     """
     shown = progress or Progress()
     variants = parse_variants(experiment.compare.variants, experiment)
+    open_log(experiment.training_log, Path())  # what is missing for it is found out before anything is trained
     folder = ComparisonFolder(run_dir if run_dir is not None else Path("runs") / f"{experiment.name}-compare")
     data = load_splits(experiment)
     say_left_out(experiment, data, shown)

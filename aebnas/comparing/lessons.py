@@ -10,6 +10,7 @@ from torch import Tensor
 
 from aebnas.backbones.cut import SegmentedBackbone
 from aebnas.branches.spec import BranchSpec
+from aebnas.comparing.curves import of_branch
 from aebnas.comparing.jobs import share_epochs
 from aebnas.data.splits import DataBundle
 from aebnas.experiment import Experiment
@@ -18,6 +19,7 @@ from aebnas.progress import Stage
 from aebnas.store import state_of
 from aebnas.training.candidates import TrainedBranch, forgetting, train_branch, train_network
 from aebnas.training.features import FeatureStore
+from aebnas.training.log import Subject, TrainingLog
 from aebnas.training.regimes import REGIMES
 from aebnas.training.settings import FitSettings, RegimeSettings
 
@@ -31,6 +33,8 @@ class Lesson:
         initial: The backbone's weights as the seed initialised them.
         backbone: The trained one, where the variant starts or learns from it; else as it was initialised.
         features: Makes, or finds again, what the trained backbone makes of the images.
+        log: Keeps the curves.
+        subject: What they are called.
     """
 
     specs: Sequence[BranchSpec]
@@ -40,6 +44,8 @@ class Lesson:
     features: Callable[[], FeatureStore]
     seed: int
     device: torch.device
+    log: TrainingLog
+    subject: Subject
 
 
 @dataclass(frozen=True)
@@ -76,23 +82,25 @@ def _train_branches(
     """Train the branches on frozen features; each of them for all epochs, in which the backbone rests."""
     features, backbone = lesson.features(), lesson.backbone
     trained: list[TrainedBranch] = []
-    for spec in lesson.specs:
-        branch = train_branch(
-            spec,
-            features,
-            backbone,
-            settings,
-            training,
-            samples=None,
-            seed=lesson.seed,
-            device=lesson.device,
-            stage=Scaled(stage, 1 / len(lesson.specs)),
-            earlier=trained,
-            cascade=experiment.cascade,
-            confidence=experiment.confidence,
-            mixed=experiment.mixed_precision,
-            accuracy=experiment.accuracy,
-        )
+    for number, spec in enumerate(lesson.specs):
+        with lesson.log.training(of_branch(lesson.subject, number)) as tell:
+            branch = train_branch(
+                spec,
+                features,
+                backbone,
+                settings,
+                training,
+                samples=None,
+                seed=lesson.seed,
+                device=lesson.device,
+                stage=Scaled(stage, 1 / len(lesson.specs)),
+                earlier=trained,
+                cascade=experiment.cascade,
+                confidence=experiment.confidence,
+                mixed=experiment.mixed_precision,
+                told=tell,
+                accuracy=experiment.accuracy,
+            )
         trained.append(branch)
     network = EarlyExitNetwork(backbone, lesson.specs, experiment.cascade)
     for own, found in zip(network.branches, trained, strict=True):
@@ -104,23 +112,25 @@ def _train_whole(
     experiment: Experiment, settings: RegimeSettings, epochs: int, lesson: Lesson, stage: Stage
 ) -> Trained:
     learns = REGIMES[settings.name].target(settings) == "backbone"
-    network, results = train_network(
-        lesson.specs,
-        lesson.backbone,
-        lesson.data,
-        settings,
-        epochs,
-        initial=lesson.initial,
-        teacher=lesson.features().logits("train") if learns else None,
-        samples=None,
-        seed=lesson.seed,
-        device=lesson.device,
-        stage=stage,
-        cascade=experiment.cascade,
-        confidence=experiment.confidence,
-        mixed=experiment.mixed_precision,
-        accuracy=experiment.accuracy,
-    )
+    with lesson.log.training(lesson.subject) as tell:
+        network, results = train_network(
+            lesson.specs,
+            lesson.backbone,
+            lesson.data,
+            settings,
+            epochs,
+            initial=lesson.initial,
+            teacher=lesson.features().logits("train") if learns else None,
+            samples=None,
+            seed=lesson.seed,
+            device=lesson.device,
+            stage=stage,
+            cascade=experiment.cascade,
+            confidence=experiment.confidence,
+            mixed=experiment.mixed_precision,
+            told=tell,
+            accuracy=experiment.accuracy,
+        )
     lengths = [len(result.accuracies) for result in results]
     in_turn = share_epochs(REGIMES[settings.name].phases(len(lesson.specs), settings))
     return Trained(network, sum(lengths) if in_turn else max(lengths), tuple(forgetting(results)) or None)

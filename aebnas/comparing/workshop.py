@@ -14,6 +14,7 @@ from aebnas.backbones.cut import SegmentedBackbone
 from aebnas.branches.build import build_branch
 from aebnas.branches.spec import BranchSpec
 from aebnas.comparing.arena import fresh_backbone, load_splits
+from aebnas.comparing.curves import subject_of
 from aebnas.comparing.folder import ComparisonFolder
 from aebnas.comparing.jobs import Job
 from aebnas.comparing.lessons import Lesson, Scaled, train_variant
@@ -32,6 +33,7 @@ from aebnas.training.accelerator import pick_accelerator
 from aebnas.training.candidates import seed_everything
 from aebnas.training.features import FeatureStore
 from aebnas.training.fit import Forward, Trainee, fit, logits_of
+from aebnas.training.log import open_log
 from aebnas.training.objective import Objective
 from aebnas.training.resident import resident
 
@@ -61,6 +63,7 @@ class Workshop:
     def __init__(self, plan: Plan) -> None:
         self._plan, self._folder = plan, plan.folder
         self._device = pick_accelerator(plan.base.accelerator)
+        self._log = open_log(plan.base.training_log, plan.folder.path)
         self._trained = lru_cache(maxsize=_SEEDS_AT_HAND)(self._read_trained)
         self._features = lru_cache(maxsize=_SEEDS_AT_HAND)(self._make_features)
 
@@ -126,6 +129,8 @@ class Workshop:
             features=(lambda: self._features(seed)),
             seed=seed,
             device=self._device,
+            log=self._log,
+            subject=subject_of(job, plan.specs),
         )
         trained = train_variant(job.variants[0].experiment, job.epochs, lesson, stage)
         network = trained.network.to(self._device).eval()
@@ -176,18 +181,20 @@ class Workshop:
         module.to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         trainee = Trainee(module, lambda images: [network(images)], (module,), fresh=(module,))
         data = self.data
-        result = fit(
-            trainee,
-            resident(data.train, self._device),
-            resident(data.validation, self._device),
-            Objective((1.0,)),
-            settings,
-            device=self._device,
-            seed=job.seed,
-            stage=Scaled(stage, job.work / (job.epochs * len(data.train))),
-            mixed=self._plan.base.mixed_precision,
-            accuracy=self._plan.base.accuracy,
-        )
+        with self._log.training(subject_of(job, self._plan.specs)) as tell:
+            result = fit(
+                trainee,
+                resident(data.train, self._device),
+                resident(data.validation, self._device),
+                Objective((1.0,)),
+                settings,
+                device=self._device,
+                seed=job.seed,
+                stage=Scaled(stage, job.work / (job.epochs * len(data.train))),
+                mixed=self._plan.base.mixed_precision,
+                told=tell,
+                accuracy=self._plan.base.accuracy,
+            )
         return len(result.accuracies)
 
     def _said(self, forward: Forward) -> list[Said]:

@@ -1,4 +1,4 @@
-"""The curves of trainings, written down as they go on: one file for each training, in the run folder."""
+"""The curves of trainings, written down as they go on: one file for each training, in a folder of theirs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from aebnas.branches.spec import BranchSpec
 from aebnas.errors import MissingExtraError
 
 logger = logging.getLogger(__name__)
 LogKind = Literal["none", "csv", "tensorboard"]
+# What the backbone's own classifier is called among the exits.
+FINAL_EXIT = "final"
 COLUMNS = (
     "training",
     "budget",
@@ -62,8 +65,8 @@ class Subject:
 
     Args:
         name: Of the file; no two trainings of a run have the same.
-        budget: ``backbone``, ``search`` or ``final``.
-        regime: Empty for the backbone.
+        budget: ``backbone``, ``search``, ``final`` or ``compare``.
+        regime: Of a comparison, the variant as it was written; empty for the backbone and static networks.
         exits: Where every exit is attached, in the order of the accuracies.
         layers: What each of them is made of.
     """
@@ -73,6 +76,11 @@ class Subject:
     regime: str
     exits: tuple[str, ...]
     layers: tuple[str, ...]
+
+
+def layers_text(branch: BranchSpec) -> str:
+    """Return what a branch is made of, in one line."""
+    return " > ".join(map(str, (*branch.layers, branch.head)))
 
 
 class TrainingLog:
