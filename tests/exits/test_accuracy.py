@@ -74,7 +74,8 @@ def test_what_is_right_about_nothing_has_no_accuracy():
 @settings(max_examples=100, deadline=None)
 def test_of_classes_of_one_size_the_deviation_is_that_of_a_plain_accuracy(accuracy, size, classes):
     expected = math.sqrt(accuracy * (1 - accuracy) / (size * classes))
-    assert largest_deviation(accuracy, [size] * classes) == pytest.approx(expected, rel=1e-6, abs=1e-9)
+    # Near 0 and 1 the last digit of a recall is the root of it in the deviation.
+    assert largest_deviation(accuracy, [size] * classes) == pytest.approx(expected, rel=1e-6, abs=2e-8)
 
 
 @given(st.lists(st.integers(1, 2000), min_size=1, max_size=8), st.integers(0, 10_000))
