@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aebnas.errors import InputError
-from aebnas.exits.accuracy import right_weight, total_weight
+from aebnas.exits.accuracy import total_weight
 from aebnas.exits.answers import Answers
-from aebnas.exits.candidates import Candidates, Ints, Keep, Scored
+from aebnas.exits.candidates import Ints, Keep, Scored
 from aebnas.exits.class_sweep import sweep
 from aebnas.exits.combining import Combining, Scene
 from aebnas.exits.costs import MEANS, CostOf, ExitCosts, Reduction
 from aebnas.exits.curve import Curve, OperatingPoint, Target
-from aebnas.exits.dominance import nondominated, thin
+from aebnas.exits.dominance import nondominated
+from aebnas.exits.points import MAX_CURVE_POINTS, best_of, front_of, meeting, point_of
 from aebnas.exits.policy import (
     Threshold,
-    Thresholds,
     behind_a_gap,
     leave_at,
     mask_of_thresholds,
@@ -42,7 +42,6 @@ __all__ = [
 
 Rule = Literal["per-exit", "per-class"]
 
-MAX_CURVE_POINTS = 200
 MAX_CELLS = 4_000_000
 # A curve with a threshold per class is written down whole: of 1,000 classes and 4 branches, 50 points.
 _MAX_CURVE_THRESHOLDS = 200_000
@@ -82,7 +81,7 @@ def tune(
     """
     scene, costs = _checked(confidences, correct, weights), ExitCosts(cost_of, len(confidences), reduction)
     total = total_weight(correct.shape[1], weights)
-    return _front(Combining(grid, grids, max_cells).search(scene, costs, nondominated), total)
+    return front_of(Combining(grid, grids, max_cells).search(scene, costs, nondominated), total)
 
 
 def solve(
@@ -105,8 +104,8 @@ def solve(
     """
     scene, costs = _checked(confidences, correct, weights), ExitCosts(cost_of, len(confidences), reduction)
     total = total_weight(correct.shape[1], weights)
-    keep = _meeting(target, total)
-    return _best(Combining(grid, grids, max_cells).search_closely(scene, costs, keep), keep, total)
+    keep = meeting(target, total)
+    return best_of(Combining(grid, grids, max_cells).search_closely(scene, costs, keep), keep, total)
 
 
 def evaluate_thresholds(
@@ -129,7 +128,7 @@ def evaluate_thresholds(
     _checked(confidences, correct, weights)
     rounded = round_thresholds(thresholds)
     costs = ExitCosts(cost_of, len(rounded), reduction)
-    return _point_of(rounded, leave_at(confidences, rounded), correct, weights, costs)
+    return point_of(rounded, leave_at(confidences, rounded), correct, weights, costs)
 
 
 def tune_answers(
@@ -164,9 +163,9 @@ def tune_answers(
     scored = _search_answers(answers, cost_of, nondominated, rule, grid, max_cells, reduction)
     total = total_weight(len(answers.truth), answers.weights)
     if rule == "per-exit":
-        return _front(scored, total)
+        return front_of(scored, total)
     affordable = _MAX_CURVE_THRESHOLDS // max(answers.branches * answers.count_classes(), 1)
-    return _front(scored, total, min(max(affordable, _MIN_CURVE_POINTS), MAX_CURVE_POINTS))
+    return front_of(scored, total, min(max(affordable, _MIN_CURVE_POINTS), MAX_CURVE_POINTS))
 
 
 def solve_answers(
@@ -187,7 +186,7 @@ def solve_answers(
     """
     weights = answers.weights
     total = total_weight(len(answers.truth), weights)
-    keep = _meeting(target, total)
+    keep = meeting(target, total)
     if rule == "per-exit" and not (answers.depends or answers.prefixes):
         confidences, labels = answers.whole((True,) * answers.branches)
         return solve(
@@ -200,7 +199,7 @@ def solve_answers(
             reduction=reduction,
             weights=weights,
         )
-    return _best(_search_answers(answers, cost_of, keep, rule, grid, max_cells, reduction), keep, total)
+    return best_of(_search_answers(answers, cost_of, keep, rule, grid, max_cells, reduction), keep, total)
 
 
 def evaluate_answers(
@@ -227,7 +226,7 @@ def evaluate_answers(
         raise InputError("a branch of a cascade is on behind one that is off: give each branch before it a threshold")
     confidences, labels = answers.whole(mask)
     exits, correct = leave_at(confidences, rounded, labels[:-1]), labels == answers.truth
-    return _point_of(rounded, exits, correct, answers.weights, ExitCosts(cost_of, answers.branches, reduction))
+    return point_of(rounded, exits, correct, answers.weights, ExitCosts(cost_of, answers.branches, reduction))
 
 
 def _search_answers(
@@ -254,53 +253,3 @@ def _checked(confidences: NDArray[np.floating[Any]], correct: NDArray[np.bool_],
 def _check_samples(samples: int) -> None:
     if not samples:
         raise ValueError("thresholds cannot be tuned on no samples")
-
-
-def _meeting(target: Target, total: int) -> Keep:
-    def keep(right: NDArray[np.integer[Any]], mean: NDArray[np.float64]) -> NDArray[np.intp]:
-        choice = target.choose(right / total, mean)
-        return np.array([] if choice is None else [choice], dtype=np.intp)
-
-    return keep
-
-
-def _front(scored: Iterable[Scored], total: int, limit: int = MAX_CURVE_POINTS) -> Curve:
-    parts = list(scored)
-    every = Candidates.join(part.candidates for part in parts)
-    rows = nondominated(every.correct, every.costs)
-    rows = rows[thin(every.correct[rows], every.costs[:, rows], limit)]
-    return Curve(tuple(_points(parts, every, rows, total)))
-
-
-def _best(scored: Iterable[Scored], keep: Keep, total: int) -> OperatingPoint | None:
-    parts = list(scored)
-    every = Candidates.join(part.candidates for part in parts)
-    return next(_points(parts, every, keep(every.correct, every.costs), total), None)
-
-
-def _points(parts: Sequence[Scored], every: Candidates, rows: NDArray[np.intp], total: int) -> Iterator[OperatingPoint]:
-    """Yield the points at ``rows`` of ``every``, the candidates of all ``parts`` in their order.
-
-    Args:
-        total: What all samples count together.
-    """
-    ends = np.cumsum([len(part.candidates.correct) for part in parts])
-    for row, place in zip(rows.tolist(), np.searchsorted(ends, rows, side="right").tolist(), strict=True):
-        leaving = every.leaving[row]
-        yield OperatingPoint(
-            parts[place].thresholds(every.choices[row]),
-            float(every.correct[row] / total),
-            tuple((leaving / leaving.sum()).tolist()),
-            tuple(every.costs[:, row].tolist()),
-        )
-
-
-def _point_of(
-    thresholds: Thresholds, exits: Ints, correct: NDArray[np.bool_], weights: Ints | None, costs: ExitCosts
-) -> OperatingPoint:
-    leaving = np.bincount(exits, minlength=len(correct))
-    right = right_weight(correct[exits, np.arange(len(exits))], weights)
-    accuracy = right / total_weight(len(exits), weights)
-    mean = costs.of_points(leaving[None], mask_of_thresholds(thresholds))
-    shares = (leaving / len(exits)).tolist()
-    return OperatingPoint(thresholds, accuracy, tuple(shares), tuple(mean[:, 0].tolist()))
