@@ -192,7 +192,7 @@ def evaluate(
     if as_json:
         sys.stdout.write(json.dumps(result.to_json(per_class=per_class)) + "\n")
     else:
-        out.print(evaluation_table(result))
+        out.print(evaluation_table(result, pixels=uint8))
         if per_class:
             out.print(evaluated_classes(result))
 

@@ -192,6 +192,17 @@ def test_evaluate_finds_the_accuracy_that_the_front_says(run_dir, export_dir, ca
     assert result["accuracy"] == pytest.approx(row["accuracy_test"], abs=1.5 / result["samples"])
 
 
+def test_evaluate_runs_the_file_for_pixels_with_the_same_figures(export_dir, capsys):
+    found = []
+    for options in ([], ["--uint8"]):
+        assert cli.main(["evaluate", str(export_dir), "--json", *options]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    for key in ("samples", "accuracy", "exit_shares", "backbone_accuracy"):
+        assert found[0][key] == found[1][key]
+    assert cli.main(["evaluate", str(export_dir), "--limit", "20", "--uint8"]) == 0
+    assert "given raw pixels" in " ".join(capsys.readouterr().out.split())
+
+
 def test_evaluate_as_table_prints_both_networks(export_dir, capsys):
     assert cli.main(["evaluate", str(export_dir), "--limit", "50"]) == 0
     printed = capsys.readouterr().out

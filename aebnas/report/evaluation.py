@@ -12,11 +12,15 @@ from aebnas.report.describe import MISSING, percent, percent_share
 from aebnas.report.tables import plain_table
 
 
-def evaluation_table(result: EvaluationResult) -> Table:
-    """Return what was measured, early-exit network beside static backbone."""
+def evaluation_table(result: EvaluationResult, *, pixels: bool = False) -> Table:
+    """Return what was measured, early-exit network beside static backbone.
+
+    Args:
+        pixels: Whether they were given raw pixels.
+    """
     table = plain_table(
         f"{result.speedup:.2f} times as fast as the static backbone",
-        "\n".join(_notes(result)),
+        "\n".join(_notes(result, pixels)),
     )
     table.add_column("network")
     for column in ("shares\n%", "accuracy\n%", "balanced\n%", "mean\nms", "p50\nms", "p95\nms"):
@@ -37,9 +41,11 @@ def evaluation_table(result: EvaluationResult) -> Table:
     return table
 
 
-def _notes(result: EvaluationResult) -> Iterator[str]:
+def _notes(result: EvaluationResult, pixels: bool) -> Iterator[str]:
     """Yield what a reader of the table must know of its numbers, a sentence each."""
     yield f"{result.samples:,} samples, one at a time, in turns with the backbone; as fast: by the means."
+    if pixels:
+        yield "Both were given raw pixels: preparing them is part of their times."
     yield "shares: samples that leave at each exit, the final one last."
     absent = sum(not one.samples for one in result.classes)
     out = f"; balanced accuracy leaves out {absent} of {len(result.classes)} classes, without a sample here"

@@ -27,8 +27,8 @@ _LOOK_EVERY_S = 0.5
 # Trials of workers that this process has not started are read so often.
 _READ_EVERY_S = 3.0
 _EXPLAINED = (
-    "beside the trials stands how good the front is by now, its hypervolume: 0 is no better than the backbone, 1 the "
-    "backbone's accuracy at no cost"
+    "beside the trials stands how good the front is by now, its hypervolume: 0 is no better than the backbone, 1 its "
+    "accuracy at no cost, and more is a better accuracy"
 )
 
 
