@@ -53,8 +53,10 @@ def crowded(
         processors: Of the machine; None: as the system says.
         busy: Tells how many of them others want.
     """
+    if threads < 2:
+        return None
     here, others = processors or os.cpu_count() or 1, busy()
-    if threads < 2 or others is None or here - others >= threads * (1 - _SLACK):
+    if others is None or here - others >= threads * (1 - _SLACK):
         return None
     free = max(1, int(here - others))
     return Crowd(
