@@ -21,48 +21,15 @@ from aebnas.progress import Stage
 from aebnas.training.accelerator import Randomness
 from aebnas.training.begin import chosen_rows, objective_of, refuse, seed_everything
 from aebnas.training.features import FeatureStore
-from aebnas.training.fit import FitResult, Trainee, fit, logits_of
+from aebnas.training.fit import Trainee, fit, logits_of
 from aebnas.training.fitting import Fitting
-from aebnas.training.log import Epoch, TellEpoch
+from aebnas.training.log import TellEpoch
 from aebnas.training.objective import Objective
 from aebnas.training.regimes import REGIMES
 from aebnas.training.settings import FitSettings, RegimeSettings
 from aebnas.training.survivors import survivors_gate
 from aebnas.training.together import Pupil, SideBySide
-
-# Number of the job, epochs that are over, validation accuracy -> whether to go on.
-Watch = Callable[[int, int, float], bool]
-# Number of the job, and an epoch of it that is over.
-ToldOfJob = Callable[[int, Epoch], None]
-
-
-@dataclass(frozen=True)
-class TrainedBranch:
-    """A branch trained on frozen features: its weights, and what it says.
-
-    Args:
-        validation_logits: ``(N, classes)`` on the validation split.
-        train_logits: ``(N, classes)`` on the training samples it was given, in their order, where later branches go by
-            them: in regimes that train branches in order, and in cascades. Else None.
-        accuracies: On validation, per epoch.
-        paused: What :class:`BranchJob` goes on from, where it was stopped before its end.
-        seconds: Spent on it by the call that made it; what is done for several branches at once is divided evenly.
-    """
-
-    branch: Branch | LinkedBranch
-    validation_logits: Tensor
-    train_logits: Tensor | None
-    accuracies: list[list[float]]
-    paused: Mapping[str, Any] | None = None
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class BranchJob:
-    """A branch to train, from the beginning or from the ``paused`` of a :class:`TrainedBranch` of the same training."""
-
-    spec: BranchSpec
-    resume: Mapping[str, Any] | None = None
+from aebnas.training.trained import BranchJob, ToldOfJob, TrainedBranch, Watch
 
 
 def train_branch(
@@ -204,7 +171,7 @@ class _Lesson:
         if in_order and earlier and self.settings.calex.aligned:
             gate = survivors_gate(
                 build_confidence(confidence),
-                [_on_train(before, len(train)) for before in earlier],
+                [before.on_train(len(train)) for before in earlier],
                 [before.validation_logits for before in earlier],
                 self.features.logits("validation"),
                 validation.labels,
@@ -213,7 +180,7 @@ class _Lesson:
             )
         previous = None
         if isinstance(branch, LinkedBranch):
-            previous = (_on_train(earlier[-1], len(train)), earlier[-1].validation_logits)
+            previous = (earlier[-1].on_train(len(train)), earlier[-1].validation_logits)
         trainee = Trainee(branch, lambda *inputs: [branch(*inputs)], (branch,), previous=previous)
         result = fit(
             trainee,
@@ -233,7 +200,7 @@ class _Lesson:
         on_train, on_validation = previous or (None, None)
         (logits,) = logits_of(trainee.forward, validation, self.device, on_validation)
         said = logits_of(trainee.forward, train, self.device, on_train)[0] if heard else None
-        return _trained(branch, result, logits, said, time.perf_counter() - start)
+        return TrainedBranch.of(branch, result, logits, said, time.perf_counter() - start)
 
     def side_by_side(
         self, jobs: Mapping[int, BranchJob], watch: Watch | None, told: ToldOfJob | None
@@ -263,7 +230,7 @@ class _Lesson:
                     told(pupil.number, fitting.last_epoch(seconds=took_s, stopped=pupil.stopped))
         results = passes.results(pupils)
         return [
-            (pupil.number, _trained(pupil.branch, result, logits, None, pupil.seconds))
+            (pupil.number, TrainedBranch.of(pupil.branch, result, logits, None, pupil.seconds))
             for pupil, (result, logits) in zip(pupils, results, strict=True)
         ]
 
@@ -310,19 +277,3 @@ class _Lesson:
             return None
         teacher = self.features.teacher(self._rows())
         return teacher[: self._count()] if plain else teacher
-
-
-def _trained(
-    branch: Branch | LinkedBranch, result: FitResult, logits: Tensor, said: Tensor | None, seconds: float
-) -> TrainedBranch:
-    return TrainedBranch(branch.cpu(), logits, said, result.accuracies, result.paused, seconds)
-
-
-def _on_train(branch: TrainedBranch, samples: int) -> Tensor:
-    if branch.train_logits is None:
-        raise ValueError("an earlier branch has no logits on the training split: train it in order or in the cascade")
-    if len(branch.train_logits) != samples:
-        raise ValueError(
-            f"an earlier branch was trained on {len(branch.train_logits)} samples, this one is on {samples}"
-        )
-    return branch.train_logits

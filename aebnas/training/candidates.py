@@ -20,7 +20,7 @@ from aebnas.exits.confidence import build_confidence
 from aebnas.network import EarlyExitNetwork
 from aebnas.progress import Stage
 from aebnas.training.begin import limited, objective_of, refuse, seed_everything
-from aebnas.training.branches import BranchJob, TrainedBranch, Watch, train_branch, train_branches
+from aebnas.training.branches import train_branch, train_branches
 from aebnas.training.fit import FitResult, Trainee, WatchEpochs, fit, logits_of
 from aebnas.training.gradients import first_exits
 from aebnas.training.log import TellEpoch
@@ -28,6 +28,7 @@ from aebnas.training.protection import Scene
 from aebnas.training.regimes import REGIMES, Phase, phase_epochs
 from aebnas.training.resident import resident
 from aebnas.training.settings import FitSettings, RegimeSettings
+from aebnas.training.trained import BranchJob, TrainedBranch, Watch
 
 __all__ = [
     "BranchJob",
