@@ -31,8 +31,9 @@ from aebnas.run_folder import RunFolder
 from aebnas.searching.costing import CostModels, Kind, by_precision
 from aebnas.searching.deployed import DeployedLogits
 from aebnas.searching.evaluation import Budget, Evaluation, StaticPoint
+from aebnas.searching.records import Trained
 from aebnas.searching.rungs import Ledger
-from aebnas.searching.trainer import Teach, Trained, Trainer
+from aebnas.searching.trainer import Teach, Trainer
 from aebnas.spaces.network_genes import REGIME
 from aebnas.store import DamagedFile
 from aebnas.training.inference import accuracy_of_logits

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from aebnas.branches.linked import Cascade, build_exit
 from aebnas.branches.spec import NetworkSpec
 from aebnas.experiment import Experiment
 from aebnas.prepare import Prepared
@@ -21,9 +19,18 @@ from aebnas.searching.claimed import make_claimed
 from aebnas.searching.curves import subject_of_branch, subject_of_network
 from aebnas.searching.evaluation import Budget
 from aebnas.searching.plan import Plan
+from aebnas.searching.records import (
+    Trained,
+    curves_of,
+    earlier_branches,
+    put_branch,
+    put_network,
+    trained_branches,
+    trained_network,
+)
 from aebnas.searching.rungs import Watch
 from aebnas.searching.stopped import Kept, Record, Shelf
-from aebnas.store import Claim, load_state, state_of
+from aebnas.store import Claim
 from aebnas.training.batch_norm import may_lag
 from aebnas.training.candidates import BranchJob, TrainedBranch, train_branch, train_branches, train_network
 from aebnas.training.features import FeatureStore
@@ -32,15 +39,6 @@ from aebnas.training.log import Epoch, open_log
 from aebnas.training.regimes import REGIMES
 
 Teach = Callable[..., list[TrainedBranch]]
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A trained network; arguments as of :class:`~aebnas.searching.evaluation.Evaluation`."""
-
-    weights: Mapping[str, Any]
-    curves: tuple[tuple[float, ...], ...]
-    epochs: tuple[int | None, ...]
 
 
 class Trainer:
@@ -162,7 +160,7 @@ class Trainer:
             ]
 
             def keep(job: int, trained: TrainedBranch) -> None:
-                self._keep(shelf, keys[numbers[job]], trained)
+                put_branch(shelf, keys[numbers[job]], trained)
                 claims[numbers[job]].release()
 
             with contextlib.ExitStack() as stack:
@@ -195,14 +193,14 @@ class Trainer:
                 )
 
         make_claimed(shelf.store, keys, lambda number: find(number) is None, make, lambda: stage.advance(0))
-        return self._of_branches(plan, [find(number) for number in range(len(keys))])
+        return trained_branches(shelf.store, plan, [find(number) for number in range(len(keys))])
 
     def _in_order(self, plan: Plan, stage: Stage) -> Trained:
         shelf = Shelf(self._folder.branches, plan)
         for number, key in enumerate(plan.branch_keys):
             make = partial(self._make_next, plan, shelf, number, stage)
             make_claimed(shelf.store, [key], partial(_is_missing, shelf, key), make, lambda: stage.advance(0))
-        return self._of_branches(plan, list(map(Kept, plan.branch_keys)))
+        return trained_branches(shelf.store, plan, list(map(Kept, plan.branch_keys)))
 
     def _make_next(self, plan: Plan, shelf: Shelf, number: int, stage: Stage, claims: Mapping[int, Claim]) -> None:
         """Train the branch of that number, which goes by those before it."""
@@ -217,46 +215,14 @@ class Trainer:
                 seed=self._experiment.seed,
                 device=self._device,
                 stage=stage,
-                earlier=self._earlier(plan, number),
+                earlier=earlier_branches(shelf.store, plan, number, self._prepared.backbone),
                 cascade=plan.own.cascade,
                 confidence=plan.spec.confidence,
                 mixed=self._experiment.mixed_precision,
                 accuracy=self._experiment.accuracy,
                 told=tell,
             )
-        self._keep(shelf, plan.branch_keys[number], trained)
-
-    def _keep(self, shelf: Shelf, key: str, trained: TrainedBranch) -> None:
-        record = {
-            "state": state_of(trained.branch),
-            "validation_logits": trained.validation_logits,
-            "train_logits": trained.train_logits,
-            "accuracies": trained.accuracies,
-        }
-        shelf.put(key, record, trained.accuracies, trained.paused)
-
-    def _of_branches(self, plan: Plan, found: Sequence[Kept | None]) -> Trained:
-        kept = [one or Kept(key) for one, key in zip(found, plan.branch_keys, strict=True)]
-        # A record holds logits too, which are let go of one by one.
-        found_accuracies = [self._folder.branches.get(one.key)["accuracies"] for one in kept]
-        curves = tuple(tuple(accuracy for (accuracy,) in accuracies) for accuracies in found_accuracies)
-        return Trained({"branches": [one.key for one in kept]}, curves, tuple(one.epochs for one in kept))
-
-    def _earlier(self, plan: Plan, count: int) -> list[TrainedBranch]:
-        """Return the first ``count`` trained branches."""
-        backbone, stored = self._prepared.backbone, self._folder.branches
-        shapes = {point.name: point.shape for point in backbone.attach_points}
-        cascade: Cascade = plan.own.cascade
-        found = []
-        for number, (branch, key) in enumerate(zip(plan.spec.branches[:count], plan.branch_keys, strict=False)):
-            record = stored.get(key)
-            module = build_exit(branch, shapes[branch.attach], backbone.num_classes, cascade, first=not number)
-            load_state(module, record["state"], stored.path(key))
-            trained = TrainedBranch(
-                module.eval(), record["validation_logits"], record["train_logits"], record["accuracies"]
-            )
-            found.append(trained)
-        return found
+        put_branch(shelf, plan.branch_keys[number], trained)
 
     def _network(self, plan: Plan, stage: Stage, watch: Watch | None) -> Trained:
         key, shelf = plan.network_key, Shelf(self._folder.networks, plan)
@@ -266,9 +232,7 @@ class Trainer:
 
         make = partial(self._make_network, plan, shelf, stage, watch)
         make_claimed(shelf.store, [key], lambda _: find() is None, make, lambda: stage.advance(0))
-        kept = find() or Kept(key)
-        curves = _curves(shelf.store.get(kept.key))
-        return Trained({"network": kept.key}, curves, (kept.epochs,) * len(curves))
+        return trained_network(shelf.store, find() or Kept(key))
 
     def _make_network(
         self, plan: Plan, shelf: Shelf, stage: Stage, watch: Watch | None, claims: Mapping[int, Claim]
@@ -295,12 +259,8 @@ class Trainer:
                 resume=None if stopped is None else stopped[1]["paused"],
                 told=tell,
             )
-        record = {
-            "state": state_of(network),
-            "validation_logits": logits_of(network.to(self._device), data.validation, self._device),
-            "accuracies": [result.accuracies for result in results],
-        }
-        shelf.put(plan.network_key, record, results[-1].accuracies, results[-1].paused)
+        logits = logits_of(network.to(self._device), data.validation, self._device)
+        put_network(shelf, plan.network_key, network, logits, results)
 
 
 def _is_missing(shelf: Shelf, key: str, number: int) -> bool:
@@ -312,7 +272,7 @@ def _branch_goes_on(watch: Watch, number: int) -> Callable[[int, Record], bool]:
 
 
 def _network_goes_on(watch: Watch, epochs: int, record: Record) -> bool:
-    return _any_goes_on(watch, epochs, [max(curve) for curve in _curves(record)])
+    return _any_goes_on(watch, epochs, [max(curve) for curve in curves_of(record)])
 
 
 def _any_goes_on(watch: Watch, epochs: int, accuracies: Sequence[float]) -> bool:
@@ -320,8 +280,3 @@ def _any_goes_on(watch: Watch, epochs: int, accuracies: Sequence[float]) -> bool
     # All are asked, also once one has said yes: a watch remembers what it was told.
     answers = [watch(number, epochs, accuracy) for number, accuracy in enumerate(accuracies)]
     return any(answers)
-
-
-def _curves(record: Record) -> tuple[tuple[float, ...], ...]:
-    """Return the validation accuracy of every exit of a whole network, per epoch of the last phase of its training."""
-    return tuple(zip(*record["accuracies"][-1], strict=True))
