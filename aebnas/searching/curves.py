@@ -19,4 +19,3 @@ def subject_of_network(plan: Plan) -> Subject:
     exits = (*(branch.attach for branch in branches), FINAL_EXIT)
     layers = (*map(layers_text, branches), "")
     return Subject(f"network-{plan.network_key}", plan.budget, plan.spec.regime, exits, layers)
-
