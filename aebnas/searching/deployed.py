@@ -22,8 +22,11 @@ from aebnas.rebuild import deploy, deployed_backbone, rebuild
 from aebnas.run_folder import RunFolder
 from aebnas.store import load_state
 from aebnas.training.features import GIB
-from aebnas.training.fit import EVALUATION_BATCH
+from aebnas.training.fit import evaluation_batch
 from aebnas.training.kept import LOGITS, AnyArray, KeptArrays, Layout, Write, feature_bytes, one_at_a_time
+
+# onnxruntime runs on this machine's processor, in the precision that is asked for.
+_ROWS = evaluation_batch(torch.device("cpu"))
 
 
 class DeployedLogits:
@@ -116,7 +119,7 @@ def all_logits(network: DeployedNetwork, split: Split) -> list[Floats]:
     *before, last = map(BlockSession, segments)
     exits = [BlockSession(branch) for branch in branches]
     found: list[list[Floats]] = [[] for _ in segments]
-    for batch in split.batches(EVALUATION_BATCH):
+    for batch in split.batches(_ROWS):
         features = batch.images.numpy()
         for number, (segment, exit_) in enumerate(zip(before, exits, strict=True)):
             features = segment.run(features)
@@ -169,10 +172,10 @@ class DeployedFeatures:
         stored = self._arrays.get(str(point))
         if stored is None:
             session = BlockSession(self.chain.span(0, point + 1))
-            yield from (session.run(batch.images.numpy()) for batch in self._split.batches(EVALUATION_BATCH))
+            yield from (session.run(batch.images.numpy()) for batch in self._split.batches(_ROWS))
             return
-        for start in range(0, len(stored), EVALUATION_BATCH):
-            yield self._unpacked(point, stored[start : start + EVALUATION_BATCH])
+        for start in range(0, len(stored), _ROWS):
+            yield self._unpacked(point, stored[start : start + _ROWS])
 
     def _choose(self, shapes: list[tuple[int, ...]], classes: int, room: float) -> dict[str, Layout]:
         samples, used = len(self._split), 0
@@ -189,7 +192,7 @@ class DeployedFeatures:
     def _compute(self, append: Write, layouts: Mapping[str, Layout], label: str, progress: Progress) -> None:
         sessions = [BlockSession(block) for block in self.chain.blocks]
         with progress.stage(label, len(self._split)) as stage:
-            for batch in self._split.batches(EVALUATION_BATCH):
+            for batch in self._split.batches(_ROWS):
                 features = batch.images.numpy()
                 for point, session in enumerate(sessions):
                     features = session.run(features)

@@ -13,6 +13,7 @@ import torch
 from aebnas.branches.spec import FP32
 from aebnas.devices.device import Device
 from aebnas.devices.store import user_folder
+from aebnas.devices.target.heap import release
 from aebnas.exits.accuracy import largest_deviation
 from aebnas.experiment import Experiment
 from aebnas.files import digest
@@ -88,7 +89,10 @@ class Workplace:
         """
         progress = Paused(progress, quiet)
         with quiet.working():
-            return cls._open(experiment, folder, limits, accelerator, target, progress, quiet, inquiry)
+            place = cls._open(experiment, folder, limits, accelerator, target, progress, quiet, inquiry)
+        # What was exported, measured and computed is on disk; what that took is for the trials.
+        release()
+        return place
 
     @classmethod
     def _open(

@@ -17,7 +17,7 @@ from aebnas.backbones.cut import SegmentedBackbone
 from aebnas.data.splits import DataBundle, ImageSplit, Split
 from aebnas.files import canonical_json, digest
 from aebnas.progress import Progress
-from aebnas.training.fit import EVALUATION_BATCH, to_device
+from aebnas.training.fit import evaluation_batch, to_device
 from aebnas.training.kept import LOGITS, AnyArray, KeptArrays, Layout, Write
 from aebnas.training.passes import BackbonePass, CachedSplit, ComputedSplit, ManyBatch, Together, batch_limit
 from aebnas.training.resident import resident, room
@@ -148,9 +148,10 @@ class FeatureStore:
     def _compute(self, name: SplitName, append: Write, label: str, progress: Progress) -> None:
         source, copies = self._sources[name], self._copies[name]
         half = self._dtype == np.float16
+        rows = min(evaluation_batch(self._device), self._limit)
         with progress.stage(label, len(source) * copies) as stage:
             for copy in range(copies):
-                for batch in source.read(min(EVALUATION_BATCH, self._limit), order=None, look=copy or None):
+                for batch in source.read(rows, order=None, look=copy or None):
                     *features, final = self._backbone.features(to_device(batch.images, self._device))
                     append(LOGITS, final.float().cpu().numpy())
                     for point in self.cached_points:

@@ -13,7 +13,7 @@ from aebnas.exits.accuracy import AccuracyKind
 from aebnas.progress import Stage
 from aebnas.training.batch_norm import statistics_that_follow
 from aebnas.training.fitting import CHECK_EVERY, FitResult, Fitting
-from aebnas.training.inference import EVALUATION_BATCH, Forward, accuracy_of, logits_of, to_device
+from aebnas.training.inference import Forward, accuracy_of, evaluation_batch, logits_of, to_device
 from aebnas.training.log import TellEpoch
 from aebnas.training.objective import Objective
 from aebnas.training.settings import FitSettings
@@ -21,13 +21,13 @@ from aebnas.training.trainee import Guard, Trainee
 
 __all__ = [
     "CHECK_EVERY",
-    "EVALUATION_BATCH",
     "FitResult",
     "Forward",
     "Guard",
     "Trainee",
     "WatchEpochs",
     "accuracy_of",
+    "evaluation_batch",
     "fit",
     "logits_of",
     "to_device",

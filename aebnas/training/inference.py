@@ -13,7 +13,13 @@ from aebnas.training.accelerator import sent
 
 # Images (or features), and where there are some the logits of the exit before, to the logits of every exit.
 Forward = Callable[..., Sequence[Tensor]]
-EVALUATION_BATCH = 512
+# A processor is faster with few, whose activations stay in its caches, and takes a fifth of the memory of many.
+_EVALUATION_BATCH, _EVALUATION_BATCH_CPU = 512, 128
+
+
+def evaluation_batch(device: torch.device) -> int:
+    """Return how many samples are looked at at a time, without a gradient, on ``device``."""
+    return _EVALUATION_BATCH_CPU if device.type == "cpu" else _EVALUATION_BATCH
 
 
 def to_device(images: Tensor, device: torch.device) -> Tensor:
@@ -42,7 +48,7 @@ def logits_of(forward: Forward, split: Split, device: torch.device, previous: Te
     previous = None if previous is None else previous.to(device)
     chunks = [
         [z.float() for z in forward(*inputs_of(batch_to_device(batch, device), previous))]
-        for batch in split.batches(EVALUATION_BATCH)
+        for batch in split.batches(evaluation_batch(device))
     ]
     exits = [list(parts) for parts in zip(*chunks, strict=True)]
     del chunks
@@ -62,7 +68,7 @@ def accuracy_of(
 ) -> list[float]:
     """Return the accuracy in [0, 1] of every exit on a split; other arguments as of :func:`logits_of`."""
     previous, score = None if previous is None else previous.to(device), Score(accuracy)
-    for batch in split.batches(EVALUATION_BATCH):
+    for batch in split.batches(evaluation_batch(device)):
         here = batch_to_device(batch, device)
         score.add(forward(*inputs_of(here, previous)), here.labels)
     return score.accuracies()

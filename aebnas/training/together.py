@@ -18,7 +18,7 @@ from aebnas.progress import Stage
 from aebnas.training.accelerator import Randomness, sent
 from aebnas.training.features import FeatureStore, ManyBatch, SplitName, Together
 from aebnas.training.fitting import FitResult, Fitting
-from aebnas.training.inference import EVALUATION_BATCH, Score, to_device
+from aebnas.training.inference import Score, evaluation_batch, to_device
 
 
 @dataclass
@@ -115,7 +115,7 @@ class SideBySide:
                     done.append(pupil.fitting.result())
             said = [
                 [pupil.branch(pupil.own(batch)).float() for pupil in pupils]
-                for batch in self._batches("validation", pupils, EVALUATION_BATCH)
+                for batch in self._batches("validation", pupils, evaluation_batch(self.device))
             ]
             logits = [torch.cat(parts).cpu() for parts in zip(*said, strict=True)]
         return list(zip(done, logits, strict=True))
@@ -123,7 +123,7 @@ class SideBySide:
     @torch.no_grad()
     def _accuracies(self, pupils: Sequence[Pupil]) -> list[list[float]]:
         scores = [Score(self.accuracy) for _ in pupils]
-        for batch in self._batches("validation", pupils, EVALUATION_BATCH):
+        for batch in self._batches("validation", pupils, evaluation_batch(self.device)):
             for pupil, score in zip(pupils, scores, strict=True):
                 score.add([pupil.branch(pupil.own(batch))], batch.labels)
         return [score.accuracies() for score in scores]

@@ -22,6 +22,7 @@ from typing import IO, Any
 
 from aebnas.devices.target.errors import DISK, REQUEST, RUNTIME, Refused, in_one_line
 from aebnas.devices.target.frames import Answers, Cut, Garbled, Header, read_header, receive, skip
+from aebnas.devices.target.heap import release
 from aebnas.devices.target.info import facts, installed
 
 PROTOCOL = 1
@@ -66,6 +67,8 @@ class Agent:
             header = read_header(self._requests)
             while header is not None:
                 self._answer(header)
+                # It may wait for hours: what dozens of sessions took is for others.
+                release()
                 header = read_header(self._requests)
         except Cut:
             return
