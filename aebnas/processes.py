@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import multiprocessing.resource_tracker
@@ -9,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from types import FrameType
@@ -36,15 +37,35 @@ def spawn(serve: Callable[..., None], *arguments: Any, name: str | None = None) 
     process = context.Process(target=serve, args=(there, *arguments), daemon=True, name=name)
     # Begun now: it lets signals through when it begins.
     multiprocessing.resource_tracker.ensure_running()
-    # Ctrl-C reaches all processes of a terminal, also one that has not yet come to where it ignores it.
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
+    with _undisturbed():
         process.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
     # Else the pipe would not end with the process.
     there.close()
     return process, here
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let Ctrl-C wait for the end of the block; a process that is started in it waits for :func:`settle_in`.
+
+    Ctrl-C reaches all processes of a terminal, also one that has not yet come to where it ignores it. Here the signal
+    may come to any thread, and its exception would leave a process behind that was told half of what it needs.
+    """
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    came: list[FrameType | None] = []
+    before = signal.getsignal(signal.SIGINT)
+    # Only there Python hands signals out.
+    hears = threading.current_thread() is threading.main_thread() and callable(before)
+    if hears:
+        signal.signal(signal.SIGINT, lambda _, frame: came.append(frame))
+    try:
+        yield
+    finally:
+        if hears:
+            signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        if came and callable(before):
+            before(signal.SIGINT, came[-1])
 
 
 def settle_in() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 
 import pytest
@@ -57,3 +58,37 @@ def test_a_process_that_has_just_been_spawned_survives_ctrl_c():
     assert process.exitcode == 0
     # What is held back while one is started is let through again.
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+class _Interrupted:
+    """Ctrl-C comes while it is sent to another process, to a thread that lets it through."""
+
+    def __init__(self):
+        self.now = threading.Event()
+        self.thread = threading.Thread(target=self._interrupt, daemon=True)
+        self.thread.start()
+
+    def _interrupt(self):
+        self.now.wait()
+        signal.raise_signal(signal.SIGINT)
+
+    def __reduce__(self):
+        self.now.set()
+        self.thread.join()
+        return int, ()
+
+
+def _write(connection, number, path):
+    settle_in()
+    path.write_text(f"{number}")
+
+
+def test_ctrl_c_that_comes_to_another_thread_waits_until_the_process_has_all_it_needs(tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        spawn(_write, _Interrupted(), tmp_path / "told")
+    assert signal.getsignal(signal.SIGINT) == before
+    end = time.monotonic() + 60
+    while not (tmp_path / "told").exists():
+        assert time.monotonic() < end, "it never got all of its arguments"
+        time.sleep(0.05)

@@ -186,6 +186,7 @@ class _Helper:
         if experiment.datasets is None and experiment.data.name != CUSTOM:
             # Once, and looked at before anything else is done with it.
             data = data_of(experiment)
+            data = next((one for one in data.versions() if one.fingerprint == invitation.data), data)
             if data.fingerprint != invitation.data:
                 raise RunError(
                     f"the data here are not those of the search (fingerprint {data.fingerprint}, not "
