@@ -66,7 +66,6 @@ def search(
     from aebnas.data.placing import options_of
     from aebnas.experiment import Experiment
     from aebnas.progress import ConsoleProgress
-    from aebnas.report.draw import draw_all
     from aebnas.report.table import print_front
     from aebnas.searching.search import search as run_search
 
@@ -87,6 +86,9 @@ def search(
     }
     run = run_search(base.override(options), run_dir=run_dir, progress=ConsoleProgress(err))
     print_front(run, out)
+    # Only now: what draws would take 0.1 GiB all through the search.
+    from aebnas.report.draw import draw_all
+
     draw_all(run, run.folder.plots)
     _say_next(run.folder.path)
 
