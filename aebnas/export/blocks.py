@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from aebnas.errors import BackboneError
+from aebnas.export.pooling import pooling_to_any_size
 
 OPSET = 17
 BATCH = "batch"
@@ -49,7 +50,14 @@ def export_block(
     axes = {name: {0: BATCH} for name in (*input_names, *output_names)} if dynamic_batch else None
     # The annotation knows paths only; the TorchScript exporter takes a file object as well.
     buffer: Any = io.BytesIO()
-    with _eval_mode(module), torch.no_grad(), warnings.catch_warnings(), _no_graph_dump(), _attention_unfused():
+    with (
+        _eval_mode(module),
+        torch.no_grad(),
+        warnings.catch_warnings(),
+        _no_graph_dump(),
+        _attention_unfused(),
+        pooling_to_any_size(OPSET),
+    ):
         warnings.simplefilter("ignore")
         try:
             torch.onnx.export(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import os
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 from aebnas.errors import BackboneError
-from aebnas.export.blocks import block_bytes, export_block, output_shape
+from aebnas.export.blocks import OPSET, block_bytes, export_block, output_shape
 
 
 def small() -> nn.Module:
@@ -71,6 +72,34 @@ def test_several_inputs():
 
 def test_equal_modules_give_equal_bytes():
     assert block_bytes(export_block(small(), (2, 6, 6))) == block_bytes(export_block(small(), (2, 6, 6)))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (7, 7), (4, 1), (3, 4)])
+def test_maps_are_pooled_to_any_size(size):
+    maps = torch.randn(2, 3, 4, 6)
+    pooling = nn.AdaptiveAvgPool2d(size)
+    model = export_block(pooling, (3, 4, 6))
+    np.testing.assert_allclose(run(model, maps.numpy()), pooling(maps).numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("size", [(1, 1), (2, 3)])
+def test_pooling_that_pytorch_can_write_is_written_as_it_does(size):
+    pooling, plain = nn.AdaptiveAvgPool2d(size), io.BytesIO()
+    torch.onnx.export(pooling, (torch.zeros(2, 3, 4, 6),), plain, opset_version=OPSET, dynamo=False)
+    node, expected = (
+        model.graph.node[0] for model in (export_block(pooling, (3, 4, 6)), onnx.load_from_string(plain.getvalue()))
+    )
+    assert (node.op_type, list(node.attribute)) == (expected.op_type, list(expected.attribute))
+
+
+def test_a_vgg_of_small_images_is_exported():
+    """Its classifier wants maps of 7x7, whatever comes."""
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.AdaptiveAvgPool2d((7, 7)), nn.Flatten(), nn.Linear(196, 5)).eval()
+    images = torch.randn(2, 3, 9, 9)
+    with torch.no_grad():
+        expected = module(images).numpy()
+    np.testing.assert_allclose(run(export_block(module, (3, 9, 9)), images.numpy()), expected, rtol=1e-4, atol=1e-5)
 
 
 class Odd(nn.Module):
