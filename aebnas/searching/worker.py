@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from aebnas.data.placing import options_of
 from aebnas.errors import RunError
 from aebnas.experiment import CUSTOM, Experiment
 from aebnas.files import digest
@@ -126,11 +126,8 @@ def _experiment(
     experiment = invitation.parsed()[0] if given is None else given
     # When it is time to end, the leader knows.
     search = experiment.search.model_copy(update={"timeout": None})
-    experiment = experiment.model_copy(update={"search": search}).override(own)
-    path, folder = experiment.data.path, own.get("data.data_dir")
-    if path is None or folder is None or not (Path(folder) / path.name).exists():
-        return experiment
-    return experiment.override({"data.path": Path(folder) / path.name})
+    here = {**own, **options_of(experiment.data, own.get("data.data_dir"))}
+    return experiment.model_copy(update={"search": search}).override(here)
 
 
 def _move_in(met: Meeting, invitation: Invitation, experiment: Experiment) -> None:

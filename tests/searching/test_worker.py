@@ -10,7 +10,7 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from aebnas.cli_worker import _address
-from aebnas.errors import RunError
+from aebnas.errors import DataError, RunError
 from aebnas.run_folder import RunFolder
 from aebnas.searching import workplace
 from aebnas.searching.invitation import Invitation
@@ -79,11 +79,13 @@ def test_machines_do_not_share_a_file_as_their_database(address, tmp_path):
         help_search(folder, address)
 
 
-def test_data_are_looked_for_in_the_folder_of_the_worker_first(toy_experiment, tmp_path):
+def test_data_are_looked_for_in_the_folder_of_the_worker(toy_experiment, tmp_path):
     experiment = toy_experiment()
     invitation, address = SimpleNamespace(parsed=lambda: (experiment, None, None)), Address("sqlite:///x", "toy")
     own = {"data.data_dir": tmp_path}
-    assert _experiment(invitation, address, own, None).data.path == experiment.data.path
+    with pytest.raises(DataError, match=r"--data-dir .* holds no data.npz"):
+        _experiment(invitation, address, own, None)
+    assert _experiment(invitation, address, {}, None).data.path == experiment.data.path
     np.savez(tmp_path / "data.npz")
     assert _experiment(invitation, address, own, None).data.path == tmp_path / "data.npz"
 
