@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -58,17 +58,19 @@ def worker(
 
     from aebnas.progress import ConsoleProgress
     from aebnas.run_folder import RunFolder
-    from aebnas.searching.worker import help_search, once_begun
+    from aebnas.searching.worker import Helped, help_search, once_begun
 
     if threads is not None:
         torch.set_num_threads(threads)
     folder, progress = RunFolder(run_dir), ConsoleProgress(err)
-    own: dict[str, Any] = {
-        "data.data_dir": None if data_dir is None else data_dir.resolve(),
-        "accelerator": accelerator,
-    }
+    own = {"accelerator": accelerator}
+
+    def help_it() -> Helped:
+        address = _address(folder, storage, artifacts, study)
+        return help_search(folder, address, own=own, data_dir=data_dir, progress=progress)
+
     helped = once_begun(
-        lambda: help_search(folder, _address(folder, storage, artifacts, study), own=own, progress=progress),
+        help_it,
         wait_s=wait,
         say=progress.say,
     )

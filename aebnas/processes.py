@@ -51,19 +51,19 @@ def _undisturbed() -> Iterator[None]:
     Ctrl-C reaches all processes of a terminal, also one that has not yet come to where it ignores it. Here the signal
     may come to any thread, and its exception would leave a process behind that was told half of what it needs.
     """
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     came: list[FrameType | None] = []
-    before = signal.getsignal(signal.SIGINT)
+    before, held = signal.getsignal(signal.SIGINT), signal.pthread_sigmask(signal.SIG_BLOCK, ())
     # Only there Python hands signals out.
     hears = threading.current_thread() is threading.main_thread() and callable(before)
-    if hears:
-        signal.signal(signal.SIGINT, lambda _, frame: came.append(frame))
     try:
+        if hears:
+            signal.signal(signal.SIGINT, lambda _, frame: came.append(frame))
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         yield
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
         if hears:
             signal.signal(signal.SIGINT, before)
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
         if came and callable(before):
             before(signal.SIGINT, came[-1])
 

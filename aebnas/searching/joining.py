@@ -52,7 +52,9 @@ def _help(
     leaders = folder.experiment()
     there = Address.of(folder, leaders, address.url if leaders.search.storage == experiment.search.storage else None)
     objects = experiment.model is not None or experiment.datasets is not None
-    own = {"accelerator": experiment.accelerator, "data.data_dir": experiment.data.data_dir}
+    # Where the data lie here is what this process was told, whatever the one that leads was.
+    data = {"data.path": experiment.data.path, "data.data_dir": experiment.data.data_dir}
+    own = {"accelerator": experiment.accelerator, **data}
     try:
         return help_search(folder, there, own=own, given=experiment if objects else None, progress=progress)
     except NoSearch:  # not yet

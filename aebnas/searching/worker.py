@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from aebnas.data.placing import options_of
@@ -50,6 +51,7 @@ def help_search(
     address: Address,
     *,
     own: Mapping[str, Any] | None = None,
+    data_dir: Path | None = None,
     given: Experiment | None = None,
     progress: Progress | None = None,
     goes_on: Callable[[], bool] = lambda: True,
@@ -60,7 +62,8 @@ def help_search(
 
     Args:
         folder: The run folder of the search, or one of this process's own, which is filled with what it needs.
-        own: Settings of this process, dotted keys of the experiment: ``data.data_dir``, ``accelerator``.
+        own: Settings of this process, dotted keys of the experiment: ``data.path``, ``accelerator``.
+        data_dir: Where the data set's files lie here, as of :func:`~aebnas.data.placing.placed`.
         given: The experiment where its model or data are Python objects.
         goes_on: Asked before each trial.
         told: After each trial.
@@ -76,7 +79,7 @@ def help_search(
         invitation = _invited(met, shown, patient)
         if invitation.state != "open":
             return Helped(0, closed=invitation.state == "closed", led=met.led())
-        experiment = _experiment(invitation, address, own or {}, given)
+        experiment = _experiment(invitation, address, own or {}, data_dir, given)
         _move_in(met, invitation, experiment)
         trials = _Helper(met, experiment, shown, goes_on, told).run(invitation)
         last = met.invitation()
@@ -121,13 +124,13 @@ def _invited(met: Meeting, progress: Progress, patient: bool) -> Invitation:
 
 
 def _experiment(
-    invitation: Invitation, address: Address, own: Mapping[str, Any], given: Experiment | None
+    invitation: Invitation, address: Address, own: Mapping[str, Any], data_dir: Path | None, given: Experiment | None
 ) -> Experiment:
     experiment = invitation.parsed()[0] if given is None else given
     # When it is time to end, the leader knows.
     search = experiment.search.model_copy(update={"timeout": None})
-    here = {**own, **options_of(experiment.data, own.get("data.data_dir"))}
-    return experiment.model_copy(update={"search": search}).override(here)
+    here = experiment.model_copy(update={"search": search}).override(own)
+    return here.override(options_of(here.data, data_dir))
 
 
 def _move_in(met: Meeting, invitation: Invitation, experiment: Experiment) -> None:

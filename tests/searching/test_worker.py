@@ -11,8 +11,9 @@ from optuna.trial import TrialState, create_trial
 
 from aebnas.cli_worker import _address
 from aebnas.errors import DataError, RunError
+from aebnas.progress import Progress
 from aebnas.run_folder import RunFolder
-from aebnas.searching import workplace
+from aebnas.searching import joining, workplace
 from aebnas.searching.invitation import Invitation
 from aebnas.searching.loop import Archive, _next, run_trials
 from aebnas.searching.meeting import NoSearch, meet
@@ -82,12 +83,21 @@ def test_machines_do_not_share_a_file_as_their_database(address, tmp_path):
 def test_data_are_looked_for_in_the_folder_of_the_worker(toy_experiment, tmp_path):
     experiment = toy_experiment()
     invitation, address = SimpleNamespace(parsed=lambda: (experiment, None, None)), Address("sqlite:///x", "toy")
-    own = {"data.data_dir": tmp_path}
     with pytest.raises(DataError, match=r"--data-dir .* holds no data.npz"):
-        _experiment(invitation, address, own, None)
-    assert _experiment(invitation, address, {}, None).data.path == experiment.data.path
+        _experiment(invitation, address, {}, tmp_path, None)
+    assert _experiment(invitation, address, {}, None, None).data.path == experiment.data.path
     np.savez(tmp_path / "data.npz")
-    assert _experiment(invitation, address, own, None).data.path == tmp_path / "data.npz"
+    assert _experiment(invitation, address, {}, tmp_path, None).data.path == tmp_path / "data.npz"
+
+
+def test_who_joins_a_search_has_the_data_where_it_was_told(toy_experiment, address, tmp_path, monkeypatch):
+    leaders, given = toy_experiment(), {}
+    mine = leaders.override({"data.path": tmp_path / "moved.npz"})
+    folder = SimpleNamespace(experiment=lambda: leaders, path=tmp_path)
+    monkeypatch.setattr(joining, "help_search", lambda *_, **options: given.update(options))
+    joining._help(folder, mine, address, Progress(), first=True)
+    invitation = SimpleNamespace(parsed=lambda: (leaders, None, None))
+    assert _experiment(invitation, address, given["own"], None, None).data.path == tmp_path / "moved.npz"
 
 
 def test_machines_with_one_home_folder_do_not_pause_for_each_other(monkeypatch):
