@@ -145,6 +145,20 @@ def toy_experiment(toy_files: Path) -> Callable[..., Experiment]:
 
 
 @pytest.fixture(scope="session")
+def toy_images(toy_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the toy data as a folder of image files; grey ones."""
+    pillow = pytest.importorskip("PIL.Image")
+    root = tmp_path_factory.mktemp("toy images")
+    arrays = np.load(toy_files / "data.npz")
+    for part in ("train", "test"):
+        for place, (image, label) in enumerate(zip(arrays[f"x_{part}"], arrays[f"y_{part}"], strict=True)):
+            folder = root / part / f"class {label}"
+            folder.mkdir(parents=True, exist_ok=True)
+            pillow.fromarray(image).save(folder / f"{place:04}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
 def start() -> Callable[[RunFolder, Experiment], None]:
     """Claim a folder for an experiment as a search does, with the space and the profile that the experiment names."""
 

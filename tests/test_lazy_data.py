@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 
@@ -19,20 +18,12 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def experiments(toy_files, toy_experiment, tmp_path_factory):
+def experiments(toy_images, toy_experiment):
     """The toy data as image files: in memory, read here, read by two processes."""
-    pillow = pytest.importorskip("PIL.Image")
-    root = tmp_path_factory.mktemp("toy images")
-    arrays = np.load(toy_files / "data.npz")
-    for part in ("train", "test"):
-        for place, (image, label) in enumerate(zip(arrays[f"x_{part}"], arrays[f"y_{part}"], strict=True)):
-            folder = root / part / f"class {label}"
-            folder.mkdir(parents=True, exist_ok=True)
-            pillow.fromarray(image).save(folder / f"{place:04}.png")
 
     def make(**data):
         augment = {"flip": True, "shift": 1}
-        values = {"name": "folder", "path": str(root), "grey": True, "augment": augment, **data}
+        values = {"name": "folder", "path": str(toy_images), "grey": True, "augment": augment, **data}
         return toy_experiment(data=values, backbone_training__epochs=2)
 
     return make(), make(ram_gib=0, workers=0), make(ram_gib=0, workers=2)

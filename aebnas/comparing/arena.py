@@ -19,8 +19,11 @@ from aebnas.spaces.definition import NONE, SpaceDefinition, load_space
 from aebnas.training.candidates import limited, seed_everything
 
 
-def load_splits(experiment: Experiment) -> DataBundle:
+def load_splits(experiment: Experiment, fingerprint: str | None = None) -> DataBundle:
     """Return the data: split by the experiment's own seed and cut to ``regime.train_samples``, for all seeds alike.
+
+    Args:
+        fingerprint: Of the version that is taken, where earlier ones had the data otherwise; None: this one.
 
     Raises:
         ExperimentError: the data came from Python. DataError: a file is missing or damaged.
@@ -28,9 +31,11 @@ def load_splits(experiment: Experiment) -> DataBundle:
     if CUSTOM in (experiment.data.name, experiment.backbone.name):
         raise ExperimentError("a comparison builds model and data anew in every process: name them in the file")
     data = data_of(experiment)
+    if fingerprint is not None:
+        data = data.version(fingerprint)
     train, _ = limited(data.train, None, experiment.regime.train_samples, experiment.seed)
     assert isinstance(train, ImageSplit)
-    return dataclasses.replace(data, train=train)
+    return dataclasses.replace(data, train=train, before=None)
 
 
 def fresh_backbone(

@@ -84,14 +84,16 @@ def compare(
     variants = parse_variants(experiment.compare.variants, experiment)
     open_log(experiment.training_log, Path())  # what is missing for it is found out before anything is trained
     folder = ComparisonFolder(run_dir if run_dir is not None else Path("runs") / f"{experiment.name}-compare")
-    data = load_splits(experiment)
+    data = load_splits(experiment, folder.data_fingerprint())
     say_left_out(experiment, data, shown)
     backbone = fresh_backbone(experiment, data, experiment.seed)
     specs = choose_branches(experiment, backbone)
     for variant in variants:
         check_epochs(variant, len(specs))
     with folder.lock():
-        about = _about(experiment, specs, f"{data.fingerprint} of {len(data.train)}", lags=may_lag(backbone))
+        steps = experiment.regime.training.steps(len(data.train))
+        told = f"{data.fingerprint} of {len(data.train)}"
+        about = _about(experiment, specs, told, lags=may_lag(backbone, steps))
         folder.start(about, _as_now)
         cut = fresh_backbone(experiment, data, experiment.seed, [spec.attach for spec in specs])
         prices = price_variants(variants, specs, cut, data, folder, shown)

@@ -78,6 +78,13 @@ class ComparisonFolder:
             raise RunError(f"{self.path} is not empty and holds no comparison: choose another folder with --run-dir")
         write_json(file, dict(about))
 
+    def data_fingerprint(self) -> str | None:
+        """Return the fingerprint of the data that the comparison has; None: it has not begun, or is damaged."""
+        try:
+            return str(read_json(self.path / "about.json")["data"]["fingerprint"]).split(" ")[0]
+        except (KeyError, OSError, RunError, TypeError):
+            return None  # of what is damaged, ``start`` says so
+
     @staticmethod
     def _known(file: Path, as_now: Callable[[Mapping[str, Any]], dict[str, Any]]) -> dict[str, Any]:
         try:

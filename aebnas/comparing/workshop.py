@@ -70,7 +70,7 @@ class Workshop:
     @cached_property
     def data(self) -> DataBundle:
         """The splits, the same for every seed."""
-        return load_splits(self._plan.base)
+        return load_splits(self._plan.base, self._folder.data_fingerprint())
 
     def do(self, job: Job, stage: Stage) -> None:
         """Do ``job`` and write what came of it.

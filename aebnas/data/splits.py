@@ -278,6 +278,10 @@ class DataBundle:
         if self.before is not None:
             yield self.before()
 
+    def version(self, fingerprint: str) -> DataBundle:
+        """Return these data as the version of that ``fingerprint`` had them; as they are where there is none such."""
+        return next((one for one in self.versions() if one.fingerprint == fingerprint), self)
+
     @property
     def num_classes(self) -> int:
         """The number of classes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -71,7 +72,6 @@ class Trainer:
         self._teach = teach or train_branches
         self._log = open_log(experiment.training_log, folder.path)
         self._own: dict[tuple[Any, ...], Experiment] = {}
-        self._lags = may_lag(prepared.backbone)
         # A regime that moves the backbone computes its own features: only the final logits, the teacher, are kept.
         frozen = any(REGIMES[name].kind != "whole" for name in regimes)
         self.budget_gib = experiment.cache_gib if frozen else 0.0
@@ -102,7 +102,9 @@ class Trainer:
 
     def plan(self, spec: NetworkSpec, budget: Budget) -> Plan:
         """Return how ``spec`` is trained."""
-        return Plan(spec, budget, self.settings(spec), self._prepared.fingerprint, self._lags)
+        plan = Plan(spec, budget, self.settings(spec), self._prepared.fingerprint)
+        steps = plan.training.steps(self._samples(plan))
+        return dataclasses.replace(plan, lags=may_lag(self._prepared.backbone, steps))
 
     def train(self, spec: NetworkSpec, budget: Budget, stage: Stage | None, watch: Watch | None = None) -> Trained:
         """Train what is not there yet.
@@ -138,12 +140,17 @@ class Trainer:
 
     def work(self, spec: NetworkSpec, budget: Budget) -> int:
         """Return how many samples training ``spec`` to its end will take in, over all epochs that are left."""
-        plan, train = self.plan(spec, budget), len(self._prepared.data.train)
+        plan = self.plan(spec, budget)
         if not spec.branches:
             return 0
         shelf = Shelf(self._folder.networks if plan.whole else self._folder.branches, plan)
         keys = [plan.network_key] if plan.whole else plan.branch_keys
-        return min(train, plan.samples or train) * sum(map(shelf.left, keys))
+        return self._samples(plan) * sum(map(shelf.left, keys))
+
+    def _samples(self, plan: Plan) -> int:
+        """Return how many samples a pass over the training split takes in."""
+        train = len(self._prepared.data.train)
+        return min(train, plan.samples or train)
 
     def _branches(self, plan: Plan, stage: Stage, watch: Watch | None) -> Trained:
         keys, shelf = plan.branch_keys, Shelf(self._folder.branches, plan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -85,7 +86,12 @@ class Leader:
         place, settings, start = self.place, self.place.experiment.search, self.clock()
         if finished(self.study) >= settings.trials:
             return
-        orders = Orders.of(place.experiment, place.folder.path, self.met.address, settings.workers)
+        experiment = place.experiment
+        if experiment.datasets is not None:
+            # As this run has them, and only so: earlier versions of them would be sent along, images and all.
+            data = dataclasses.replace(place.prepared.data, before=None)
+            experiment = experiment.model_copy(update={"datasets": data})
+        orders = Orders.of(experiment, place.folder.path, self.met.address, settings.workers)
         with Crew(orders, settings.workers, shown.stage, self.progress.say) as crew:
             while finished(self.study) < settings.trials:
                 if settings.timeout is not None and self.clock() - start >= settings.timeout:

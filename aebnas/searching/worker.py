@@ -10,7 +10,7 @@ from typing import Any
 
 from aebnas.data.placing import options_of
 from aebnas.errors import RunError
-from aebnas.experiment import CUSTOM, Experiment
+from aebnas.experiment import Experiment
 from aebnas.files import digest
 from aebnas.locks import Quiet
 from aebnas.prepare import data_of
@@ -183,16 +183,15 @@ class _Helper:
 
     def _place(self, invitation: Invitation, quiet: Quiet, inquiry: Inquiry) -> Workplace:
         experiment, folder = self._experiment, self._met.folder
-        if experiment.datasets is None and experiment.data.name != CUSTOM:
-            # Once, and looked at before anything else is done with it.
-            data = data_of(experiment)
-            data = next((one for one in data.versions() if one.fingerprint == invitation.data), data)
-            if data.fingerprint != invitation.data:
-                raise RunError(
-                    f"the data here are not those of the search (fingerprint {data.fingerprint}, not "
-                    f"{invitation.data}): give the folder with the same files with --data-dir"
-                )
-            experiment = experiment.model_copy(update={"datasets": data})
+        # Once, and looked at before anything else is done with it.
+        data = data_of(experiment).version(invitation.data)
+        if data.fingerprint != invitation.data:
+            same = "folder with the same files with --data-dir" if experiment.datasets is None else "same datasets"
+            raise RunError(
+                f"the data here are not those of the search (fingerprint {data.fingerprint}, not {invitation.data}): "
+                f"give the {same}"
+            )
+        experiment = experiment.model_copy(update={"datasets": data})
         place = Workplace.open(
             experiment,
             folder,

@@ -23,7 +23,7 @@ def statistics_that_follow(modules: Sequence[nn.Module], steps: int) -> Iterator
     thousands of steps. In shorter ones their statistics lag behind the weights, and what has learnt is judged, and
     used, as if it had not.
     """
-    least = min(_USUAL, _FORGOTTEN / steps)
+    least = _least(steps)
     slow = {layer: momentum for layer, momentum in _momenta(modules) if momentum < least}
     for layer in slow:
         layer.momentum = least
@@ -34,9 +34,13 @@ def statistics_that_follow(modules: Sequence[nn.Module], steps: int) -> Iterator
             layer.momentum = momentum
 
 
-def may_lag(module: nn.Module) -> bool:
-    """Tell whether there are layers in ``module`` that :func:`statistics_that_follow` makes faster in short epochs."""
-    return any(momentum < _USUAL for _, momentum in _momenta([module]))
+def may_lag(module: nn.Module, steps: int) -> bool:
+    """Tell whether :func:`statistics_that_follow` makes layers in ``module`` faster in epochs of ``steps`` steps."""
+    return any(momentum < _least(steps) for _, momentum in _momenta([module]))
+
+
+def _least(steps: int) -> float:
+    return min(_USUAL, _FORGOTTEN / steps)
 
 
 def _momenta(modules: Sequence[nn.Module]) -> Iterator[tuple[_NormBase, float]]:

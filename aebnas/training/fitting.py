@@ -80,7 +80,7 @@ class Fitting:
         self._device, self._guard, self._mixed = device, guard or Guard(), mixed
         self._objective = objective.on(device)
         self._previous = trainee.previous[0].to(device) if trainee.previous else None
-        self.steps, self._step = math.ceil(samples / settings.batch_size), 0
+        self.steps, self._step = settings.steps(samples), 0
         self._optimizer = optimiser_of(self._parameters, settings)
         self._schedule = schedule_of(self._optimizer, settings, self.steps * settings.epochs)
         self._counters = {exit_: _Counter() for exit_, weight in enumerate(objective.weights) if weight}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from pydantic import Field
@@ -35,6 +36,10 @@ class FitSettings(Settings):
         description="balanced: a sample's loss is multiplied by N / (classes x samples of its class), so that every "
         "class weighs the same",
     )
+
+    def steps(self, samples: int) -> int:
+        """Return the steps of an epoch of so many ``samples``."""
+        return math.ceil(samples / self.batch_size)
 
     def about(self) -> dict[str, Any]:
         """Return what a training depends on; keys that runs of before did not have only where they say something."""

@@ -17,7 +17,7 @@ from aebnas.comparing.jobs import check_epochs, epochs_of, plan_jobs
 from aebnas.comparing.summary import summarise
 from aebnas.comparing.variants import parse_variants
 from aebnas.comparing.workshop import Workshop
-from aebnas.errors import ExperimentError
+from aebnas.errors import ExperimentError, RunFailed
 from aebnas.report.comparison_files import write_comparison
 from aebnas.training.fitting import Fitting
 
@@ -200,3 +200,22 @@ def test_batch_norm_statistics_follow_in_all_that_is_trained_from_scratch(base, 
     scratch = ["joint", "backbone", "static backbone", "static truncated at exit 1", "static truncated at exit 2"]
     assert seen == {name: {0.1} for name in scratch} | {"mixed": {3e-4}}
     assert json.loads((tmp_path / "about.json").read_text())["backbone"]["batch_norm"] == "following"
+
+
+@pytest.mark.parametrize(("batch_size", "told"), [(32, "following"), (2, None)])
+def test_where_epochs_are_long_statistics_follow_as_they_always_did(base, tmp_path, monkeypatch, batch_size, told):
+    """So that a comparison of before goes on."""
+    build = arena.build_backbone
+
+    def slow(*given, **options):
+        model = build(*given, **options)
+        for layer in model.modules():
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                layer.momentum = 0.097  # as good as the usual one in 48 steps, but not in 3
+        return model
+
+    monkeypatch.setattr(arena, "build_backbone", slow)
+    monkeypatch.setattr(Workshop, "do", lambda *_: None)
+    with pytest.raises(RunFailed, match="no variant could be trained"):
+        compare(base.override({"regime.training.batch_size": batch_size}), run_dir=tmp_path)
+    assert json.loads((tmp_path / "about.json").read_text())["backbone"].get("batch_norm") == told

@@ -9,6 +9,7 @@ import shutil
 import pytest
 
 from aebnas.cli import main
+from aebnas.comparing import arena
 from aebnas.comparing.arena import choose_branches, fresh_backbone, load_splits
 from aebnas.comparing.compare import _about, _as_now, compare
 from aebnas.comparing.folder import ComparisonFolder
@@ -19,6 +20,7 @@ from aebnas.comparing.variants import parse_variants
 from aebnas.comparing.workshop import Plan, Workshop
 from aebnas.errors import RunError, RunFailed, TrainingError
 from aebnas.files import write_json
+from aebnas.prepare import data_of
 from aebnas.progress import Progress, Stage
 
 
@@ -91,6 +93,25 @@ def test_a_comparison_of_before_statistics_followed_is_not_gone_on_with(base, tm
     folder.start(_about_of(base), _as_now)
     with pytest.raises(RunError, match=r"comparison whose backbone\.batch_norm is None, not following"):
         folder.start(_about_of(base, lags=True), _as_now)
+
+
+def test_a_comparison_of_before_goes_on_with_its_own_data(base, toy_images, tmp_path, monkeypatch):
+    """In every process: what is added is trained with what the rest was trained with."""
+    monkeypatch.setattr("aebnas.data.parts.MOMENT_IMAGES", 50)  # so that moments of all images are other ones
+    data = {"name": "folder", "path": str(toy_images), "grey": True}
+    small = base.override({"data": data, "compare.variants": ["joint"], "compare.seeds": 1, "compare.epochs": 2})
+    earlier = data_of(small).before()
+    with monkeypatch.context() as patch:
+        patch.setattr(arena, "data_of", lambda _: earlier)
+        begun = compare(small, run_dir=tmp_path)
+    more = compare(small.override({"compare.variants": ["joint", "joint:weighting=linear"]}), run_dir=tmp_path)
+    assert (more.failures, more.results["joint"]) == ({}, begun.results["joint"])
+    taken = Workshop(Plan(small, more.specs, more.prices, more.folder)).data
+    assert taken.fingerprint == earlier.fingerprint != data_of(small).fingerprint
+    assert taken.preprocessing == earlier.preprocessing != data_of(small).preprocessing
+    assert len(taken.train) == 96
+    with pytest.raises(RunError, match=r"comparison whose data\.fingerprint is"):
+        compare(small.override({"data.path": toy_images / "train"}), run_dir=tmp_path)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

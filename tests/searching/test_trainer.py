@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import os
 import signal
 import subprocess
@@ -298,3 +300,24 @@ def test_heads_of_their_own_are_branches_of_their_own(open_evaluator, points):
     specs = [NetworkSpec((BranchSpec(points[0], (), PartSpec(head)),)) for head in ("pooled-linear", "grid-linear")]
     keys = [evaluator._trainer.plan(spec, "search").branch_keys for spec in specs]
     assert keys[0] != keys[1]
+
+
+def test_only_what_is_trained_otherwise_than_before_is_trained_again(prepared, toy_experiment, network, folder):
+    """Where epochs are short, statistics follow; there alone a network has another key than before they did."""
+    backbone = copy.deepcopy(prepared.backbone)
+    for layer in backbone.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = 0.05  # as good as the usual one in 100 steps
+
+    def lags(budget, **options):
+        experiment = toy_experiment(**{f"regime__{key}": value for key, value in options.items()})
+        slow = dataclasses.replace(prepared, backbone=backbone)
+        trainer = Trainer(experiment, slow, folder, ["joint"], device=CPU, progress=Progress())
+        plan = trainer.plan(network(0, regime="joint"), budget)
+        return plan.network_key != dataclasses.replace(plan, lags=False).network_key
+
+    assert lags("search")
+    assert not lags("search", training__batch_size=2)
+    # As many samples and as large batches as those of the training that the key is of.
+    assert lags("search", training__batch_size=2, train_samples=100)
+    assert not lags("final", training__batch_size=2, train_samples=100)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 
 import filelock
@@ -13,7 +14,7 @@ from aebnas.cli_worker import _address
 from aebnas.errors import DataError, RunError
 from aebnas.progress import Progress
 from aebnas.run_folder import RunFolder
-from aebnas.searching import joining, workplace
+from aebnas.searching import joining, watch, workplace
 from aebnas.searching.invitation import Invitation
 from aebnas.searching.loop import Archive, _next, run_trials
 from aebnas.searching.meeting import NoSearch, meet
@@ -98,6 +99,50 @@ def test_who_joins_a_search_has_the_data_where_it_was_told(toy_experiment, addre
     joining._help(folder, mine, address, Progress(), first=True)
     invitation = SimpleNamespace(parsed=lambda: (leaders, None, None))
     assert _experiment(invitation, address, given["own"], None, None).data.path == tmp_path / "moved.npz"
+
+
+def test_given_data_are_taken_as_the_search_has_them(toy_experiment, toy_data, start, tmp_path, monkeypatch):
+    """Those of before, where an earlier version began it."""
+    earlier = dataclasses.replace(toy_data, fingerprint="as before")
+    given = dataclasses.replace(toy_data, before=lambda: earlier)
+    experiment, folder = toy_experiment().model_copy(update={"datasets": given}), RunFolder(tmp_path / "run")
+    start(folder, experiment)
+    opened = []
+
+    def open_place(experiment, *_, **__):
+        opened.append(experiment.datasets)
+        return SimpleNamespace(prepared=SimpleNamespace(fingerprint="of both"))
+
+    monkeypatch.setattr(workplace.Workplace, "open", open_place)
+    helper = _Helper(SimpleNamespace(folder=folder), experiment, Progress(), lambda: True, print)
+    for kept in (earlier, given):
+        helper._place(Invitation("open", {}, {}, {}, kept.fingerprint, "of both"), None, None)
+        assert opened[-1] is kept
+    with pytest.raises(RunError, match=r"are not those of the search .*: give the same datasets"):
+        helper._place(Invitation("open", {}, {}, {}, "of others", "of both"), None, None)
+
+
+def test_workers_are_sent_the_data_of_the_search_and_no_other_version(toy_experiment, toy_data, tmp_path, monkeypatch):
+    sent = []
+
+    def hire(orders, *_):
+        sent.append(orders.given.datasets)
+        raise Broken
+
+    earlier = dataclasses.replace(toy_data, fingerprint="as before")
+    given = dataclasses.replace(toy_data, before=lambda: earlier)  # which could not even be sent
+    monkeypatch.setattr(watch, "Crew", hire)
+    monkeypatch.setattr(watch, "finished", lambda _: 0)
+    for kept in (given, earlier):
+        place = SimpleNamespace(
+            experiment=toy_experiment().model_copy(update={"datasets": given}),
+            prepared=SimpleNamespace(data=kept),
+            folder=RunFolder(tmp_path),
+        )
+        leader = watch.Leader(place, SimpleNamespace(address=Address("sqlite:///x.db", "x")), None, Progress())
+        with pytest.raises(Broken):
+            leader._watch(Archive, None, SimpleNamespace(stage=None))
+        assert (sent[-1].fingerprint, sent[-1].before) == (kept.fingerprint, None)
 
 
 def test_machines_with_one_home_folder_do_not_pause_for_each_other(monkeypatch):

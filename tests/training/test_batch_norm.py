@@ -115,8 +115,9 @@ def test_statistics_are_left_as_they_are_in_long_epochs():
         assert cumulative.momentum is None
     with statistics_that_follow([layer], 1000):
         assert layer.momentum == 0.01
-    assert may_lag(layer)
-    assert not may_lag(nn.Sequential(cumulative, nn.BatchNorm2d(2), nn.Linear(2, 2)))
+    assert may_lag(layer, 8)
+    assert not may_lag(layer, 1000)
+    assert not may_lag(nn.Sequential(cumulative, nn.BatchNorm2d(2), nn.Linear(2, 2)), 8)
 
 
 def test_only_networks_that_became_others_have_other_keys(toy_experiment):
