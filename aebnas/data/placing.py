@@ -16,7 +16,8 @@ def placed(settings: DataSettings, folder: Path | None) -> DataSettings:
     """Return ``settings`` with the data set's files in ``folder``, as ``--data-dir`` has them; None: as they are.
 
     A data set with a path is looked for there under its own name, as a folder or file that was moved; a named one in
-    all the ways that it is looked for in ``data_dir``. Of a CSV file that is not there, the images are.
+    all the ways that it is looked for in ``data_dir``. Of a CSV file that is where it was, the images are there; of one
+    that was moved, the folder ``data_dir`` is too, under its own name if it is found so.
 
     Raises:
         DataError: it is not there; or the data set has no files.
@@ -24,18 +25,21 @@ def placed(settings: DataSettings, folder: Path | None) -> DataSettings:
     if folder is None:
         return settings
     folder = folder.expanduser().absolute()
-    if settings.path is not None:
-        moved = folder / settings.path.name
-        if moved.exists():
-            return settings.model_copy(update={"path": moved})
-        if settings.name != "csv":
-            raise DataError(
-                f"--data-dir {folder} holds no {settings.path.name}, which is what data.path names: give the folder "
-                "that it lies in"
-            )
-    elif _has_none(settings.name):
-        raise DataError(f"--data-dir has no meaning for the data set {settings.name}: leave it out")
-    return settings.model_copy(update={"data_dir": folder})
+    if settings.path is None:
+        if _has_none(settings.name):
+            raise DataError(f"--data-dir has no meaning for the data set {settings.name}: leave it out")
+        return settings.model_copy(update={"data_dir": folder})
+    if settings.name == "csv" and settings.path.exists():
+        return settings.model_copy(update={"data_dir": folder})
+    moved, images = folder / settings.path.name, settings.data_dir
+    if not moved.exists():
+        raise DataError(
+            f"--data-dir {folder} holds no {settings.path.name}, which is what data.path names: give the folder that "
+            "it lies in"
+        )
+    if images is not None:
+        images = folder / images.name if (folder / images.name).is_dir() else folder
+    return settings.model_copy(update={"path": moved, "data_dir": images})
 
 
 def options_of(settings: DataSettings, folder: Path | None) -> dict[str, Path | None]:

@@ -50,9 +50,13 @@ def test_images(
             raise DataError(f"--data {data!r} is no data set and no file: give one of {known_names}")
         raise DataError("this network was searched on data from Python: name its data set or file with --data")
     wanted = wanted_by(manifest)
-    if data is not None and settings.path is not None and settings.name != "csv" and data_dir is not None:
-        raise DataError(f"--data {data} says where its files are: leave out --data-dir")
-    settings = placed(settings, data_dir)
+    if data_dir is not None and chosen is not known and settings.path is not None:
+        # What --data names is taken from there; of a table, images may be elsewhere.
+        if settings.name != "csv":
+            raise DataError(f"--data {data} says where its files are: leave out --data-dir")
+        settings = settings.model_copy(update={"data_dir": data_dir.expanduser().absolute()})
+    else:
+        settings = placed(settings, data_dir)
     bundle = load_data(settings, seed=int(extra.get("seed", 0)), wanted=wanted)
     if bundle.input_shape != manifest.input_shape:
         raise DataError(

@@ -47,9 +47,18 @@ def test_what_has_a_path_is_looked_for_under_its_name(name, path, moved):
     assert options_of(settings(name, path), moved) == {"data.path": moved / Path(path).name, "data.data_dir": None}
 
 
-def test_a_table_that_is_not_there_has_its_images_there(moved):
-    found = placed(settings("csv", "/here/other.csv"), moved)
-    assert (found.path, found.data_dir) == (Path("/here/other.csv"), moved)
+def test_a_table_that_is_where_it_was_has_its_images_there(moved, tmp_path):
+    for name in ("other.csv", "table.csv"):  # of the second there is one in the folder, too
+        (tmp_path / name).touch()
+        found = placed(settings("csv", str(tmp_path / name), data_dir="/gone/images"), moved)
+        assert (found.path, found.data_dir) == (tmp_path / name, moved)
+
+
+def test_the_images_of_a_table_are_moved_with_it(moved):
+    known = settings("csv", "/gone/table.csv", data_dir="/gone/images")
+    assert options_of(known, moved) == {"data.path": moved / "table.csv", "data.data_dir": moved}
+    (moved / "images").mkdir()
+    assert options_of(known, moved) == {"data.path": moved / "table.csv", "data.data_dir": moved / "images"}
 
 
 @pytest.mark.parametrize("name", ["fashion-mnist", "torchvision:CIFAR10", "huggingface:beans"])
@@ -60,7 +69,7 @@ def test_what_has_a_name_is_looked_for_there(name, moved, monkeypatch):
     assert placed(settings(name), Path("moved")).data_dir == moved
 
 
-@pytest.mark.parametrize("name", ["folder", "npz", "huggingface", "my_data:make"])
+@pytest.mark.parametrize("name", ["folder", "npz", "csv", "huggingface", "my_data:make"])
 def test_what_is_not_there_is_an_error(name, moved):
     with pytest.raises(DataError, match=r"^--data-dir .*moved holds no gone, which is what data\.path names"):
         placed(settings(name, "/somewhere/gone"), moved)

@@ -94,6 +94,41 @@ def test_an_npz_file_with_more_classes_is_refused(manifest, save_npz):
         source.test_images(manifest, data=str(save_npz(4)))
 
 
+@pytest.fixture
+def save_table(tmp_path, save_folder):
+    """Write tables that name the same images in another order, so that ant and cat are swapped, and images there."""
+
+    def save(folder, ant, cat):
+        (tmp_path / folder).mkdir()
+        table = tmp_path / folder / "labels.csv"
+        rows = [f"{part}/{ant}/{at}.png,ant,{part}" for part in ("train", "test") for at in range(5)]
+        rows += [f"{part}/{cat}/{at}.png,cat,{part}" for part in ("train", "test") for at in range(5)]
+        table.write_text("\n".join(["path,label,split", *rows]))
+        return table
+
+    return save
+
+
+def test_a_table_that_is_named_is_taken_and_its_images_are_in_the_folder(manifest, save_folder, save_table):
+    images = save_folder({"ant": 10, "cat": 20})
+    named = save_table("new", "cat", "ant")
+    save_table("old", "ant", "cat").rename(images / "labels.csv")
+    found, labels = source.test_images(manifest, data=str(named), data_dir=images)
+    assert {(int(one[0, 0, 0]), int(label)) for one, label in zip(found, labels, strict=True)} == {(21, 1), (11, 2)}
+    named.unlink()
+    with pytest.raises(DataError, match=r"new.labels\.csv does not exist"):
+        source.test_images(manifest, data=str(named), data_dir=images)
+
+
+def test_the_networks_own_data_are_looked_for_where_they_were_moved(manifest, save_folder, tmp_path):
+    moved = save_folder({"ant": 10, "cat": 20, "zebra": 30}).rename(tmp_path / "gone")
+    for data in (None, "folder"):  # the second is what they are called
+        images, _ = source.test_images(manifest, data=data, data_dir=tmp_path)
+        assert len(images) == 15
+    with pytest.raises(DataError, match="says where its files are: leave out --data-dir"):
+        source.test_images(manifest, data=str(moved), data_dir=tmp_path)
+
+
 def test_images_of_another_shape_are_refused(manifest):
     with pytest.raises(DataError, match=r"shape \(1, 8, 8\), the network takes \(3, 4, 4\)"):
         source.test_images(manifest, data="digits")
