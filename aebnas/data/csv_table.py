@@ -21,11 +21,11 @@ _DELIMITERS = ",;\t"
 
 
 @DATASETS.add("csv")
-def load(settings: DataSettings, data_dir: Path | None) -> PictureData:
+def load(settings: DataSettings) -> PictureData:
     """Return the images that the file ``settings.path`` lists in the columns path, label and, if it is there, split.
 
-    Paths are relative to ``data_dir``, ``settings.data_dir`` or the folder of the file. Labels are names, or whole
-    numbers, which are ordered as such; split is train, validation (or val, valid, dev) or test.
+    Paths are relative to ``settings.data_dir`` or the folder of the file. Labels are names, or whole numbers, which are
+    ordered as such; split is train, validation (or val, valid, dev) or test.
 
     Raises:
         DataError: the file is missing or is no such table, the message names the line; or an image is in it twice.
@@ -38,7 +38,7 @@ def load(settings: DataSettings, data_dir: Path | None) -> PictureData:
     if not names:
         raise DataError(f"{path} lists no images to train on: give some rows the split train")
     numbers = {name: number for number, name in enumerate(names)}
-    root = data_dir or settings.data_dir or path.parent
+    root = settings.data_dir or path.parent
     parts: dict[str, PicturePart] = {}
     for name in ("train", "validation", "test"):
         chosen = [row for row in rows if row[2] == name]

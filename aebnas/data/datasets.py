@@ -78,7 +78,7 @@ class TorchData:
     classes: tuple[str, ...] | None
 
 
-DatasetLoader = Callable[[DataSettings, "Path | None"], "RawData | PictureData | TorchData"]
+DatasetLoader = Callable[[DataSettings], "RawData | PictureData | TorchData"]
 
 
 class DatasetRegistry(Registry[DatasetLoader]):
@@ -106,7 +106,7 @@ class DatasetRegistry(Registry[DatasetLoader]):
 
 CALLABLE = "MODULE:CALLABLE"
 DATASETS = DatasetRegistry("data set", DataError)
-"""Loaders f(settings, data_dir); import ``aebnas.data.load`` to have the built-in ones registered."""
+"""Loaders f(settings); import ``aebnas.data.load`` to have the built-in ones registered."""
 # Keys of ``data`` that say what becomes of images that are decoded, and those of tables and libraries.
 DECODING = ("image_size", "resize", "grey", "corrupt", "ram_gib")
 LIBRARY = ("columns", "options", "download")

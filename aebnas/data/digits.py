@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from aebnas.data.datasets import DATASETS, DECODING, LIBRARY, RawData, labelled_images, raw_data, refuse_options
@@ -11,7 +9,7 @@ from aebnas.data.settings import DataSettings
 
 
 @DATASETS.add("digits")
-def load(settings: DataSettings, data_dir: Path | None) -> RawData:
+def load(settings: DataSettings) -> RawData:
     """Return the digits as uint8 (1797, 1, 8, 8) with values 0 to 16; they have no test part of their own."""
     refuse_options(settings, "path", *DECODING, *LIBRARY)
     # Imported late: scikit-learn takes longer to import than everything else that load.py needs.

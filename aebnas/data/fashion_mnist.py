@@ -33,26 +33,26 @@ SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 
 
 @DATASETS.add("fashion-mnist")
-def load(settings: DataSettings, data_dir: Path | None) -> RawData:
+def load(settings: DataSettings) -> RawData:
     """Return the 60,000 training and 10,000 test images, uint8 (N, 1, 28, 28).
 
-    The files, plain or .gz, are looked for in ``data_dir``, ``settings.data_dir``, the folder that the environment
-    variable AEBNAS_DATA names (in each also in its sub-folder fashion-mnist), then where Debian's package puts them.
+    The files, plain or .gz, are looked for in ``settings.data_dir``, the folder that the environment variable
+    AEBNAS_DATA names (in each also in its sub-folder fashion-mnist), then where Debian's package puts them.
 
     Raises:
         DataError: a file is missing or damaged.
     """
     refuse_options(settings, "path", *DECODING, *LIBRARY)
-    files = find_files(search_places(data_dir, settings.data_dir))
+    files = find_files(search_places(settings.data_dir))
     logger.info("reading fashion-mnist from %s", files[FILES[0]].parent)
     train, test = (_read_part(files[images], files[labels]) for images, labels in (FILES[:2], FILES[2:]))
     return raw_data(train, test, CLASSES)
 
 
-def search_places(*folders: Path | None) -> list[Path]:
-    """Return where the files are looked for, in order: ``folders``, $AEBNAS_DATA, the system's folder."""
+def search_places(folder: Path | None) -> list[Path]:
+    """Return where the files are looked for, in order: ``folder``, $AEBNAS_DATA, the system's folder."""
     variable = os.environ.get(ENVIRONMENT_VARIABLE)
-    roots = [*folders, Path(variable) if variable else None]
+    roots = [folder, Path(variable) if variable else None]
     places = [place for root in roots if root is not None for place in (root, root / "fashion-mnist")]
     return list(dict.fromkeys([*places, SYSTEM_FOLDER]))
 

@@ -19,7 +19,7 @@ VALIDATION_NAMES = ("val", "valid", "validation")
 
 
 @DATASETS.add("folder")
-def load(settings: DataSettings, data_dir: Path | None) -> PictureData:
+def load(settings: DataSettings) -> PictureData:
     """Return the images below ``settings.path``.
 
     Every sub-folder is a class, and classes are numbered in the order of their names. If the folder has train/, its

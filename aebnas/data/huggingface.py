@@ -29,7 +29,7 @@ _LABELS = ("label", "labels", "target", "class", "fine_label")
 
 
 @DATASETS.add("huggingface")
-def load_local(settings: DataSettings, data_dir: Path | None) -> PictureData:
+def load_local(settings: DataSettings) -> PictureData:
     """Return the data set in the folder ``settings.path``: saved with ``save_to_disk``, or files of any kind.
 
     Raises:
@@ -48,15 +48,15 @@ def load_local(settings: DataSettings, data_dir: Path | None) -> PictureData:
 
 
 @DATASETS.add("huggingface:NAME")
-def load_named(settings: DataSettings, data_dir: Path | None) -> PictureData:
-    """Return the data set of that name on the Hub, as it lies in the library's cache (``data_dir`` if given).
+def load_named(settings: DataSettings) -> PictureData:
+    """Return the data set of that name on the Hub, as it lies in the library's cache (``settings.data_dir`` if given).
 
     Raises:
         MissingExtraError: datasets is not installed.
         DataError: it is not there and may not be downloaded, or its images or labels are not found.
     """
     refuse_options(settings, "path")
-    library, name, cache = _library(), settings.name.partition(":")[2], data_dir or settings.data_dir
+    library, name, cache = _library(), settings.name.partition(":")[2], settings.data_dir
 
     def make() -> Any:
         with _as_allowed(library, settings.download):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
@@ -38,7 +37,6 @@ def load_data(
     settings: DataSettings,
     *,
     seed: int,
-    data_dir: Path | None = None,
     wanted: ModelInput | None = None,
     progress: Progress | None = None,
 ) -> DataBundle:
@@ -51,7 +49,6 @@ def load_data(
     Args:
         settings: Which data set, and the fractions.
         seed: Determines which samples are held out.
-        data_dir: Where a named data set is looked for before ``settings.data_dir``.
         wanted: How the backbone wants images prepared; None: it does not say.
         progress: Shows how far the first look at many images is.
 
@@ -59,7 +56,7 @@ def load_data(
         DataError: the name is unknown, a file is missing or damaged, an array is wrong, or a class has too few samples.
         MissingExtraError: a library that the data set needs is not installed.
     """
-    raw = DATASETS[settings.name](settings, data_dir)
+    raw = DATASETS[settings.name](settings)
     if isinstance(raw, TorchData):
         form = form_of(settings.image_size, grey=settings.grey, resize=settings.resize, wanted=wanted)
         return bundle_of(raw, settings, seed=seed, form=form, wanted=wanted)

@@ -30,7 +30,7 @@ _READ_ERRORS = (OSError, ValueError, EOFError, MemoryError, RuntimeError, zipfil
 
 
 @DATASETS.add("npz")
-def load(settings: DataSettings, data_dir: Path | None) -> RawData:
+def load(settings: DataSettings) -> RawData:
     """Return the arrays x_train, y_train, x_test and y_test of the file ``settings.path``.
 
     x_validation and y_validation are its validation part, if they are there.

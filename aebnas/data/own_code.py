@@ -17,7 +17,7 @@ _FORM = "(train, test), (train, validation, test), or a dict with train, test an
 
 
 @DATASETS.add(CALLABLE)
-def load(settings: DataSettings, data_dir: Path | None) -> TorchData:
+def load(settings: DataSettings) -> TorchData:
     """Return the torch Datasets that the function MODULE:CALLABLE returns; it is called without arguments.
 
     The module is looked for in ``settings.path``, else in the working folder, and where Python finds its own.

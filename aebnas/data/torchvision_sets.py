@@ -29,8 +29,8 @@ Make = Callable[..., "Dataset[Any] | None"]
 
 
 @DATASETS.add("torchvision:NAME")
-def load(settings: DataSettings, data_dir: Path | None) -> PictureData:
-    """Return a data set of ``torchvision.datasets``, whose files lie in ``data_dir`` or ``settings.data_dir``.
+def load(settings: DataSettings) -> PictureData:
+    """Return a data set of ``torchvision.datasets``, whose files lie in ``settings.data_dir``.
 
     Its parts are found by what its constructor takes: ``train``, ``split`` or ``image_set``; one that takes none of
     them has no parts of its own. ``settings.options`` are given to the constructor as they are.
@@ -41,7 +41,7 @@ def load(settings: DataSettings, data_dir: Path | None) -> PictureData:
     """
     refuse_options(settings, "path", "columns")
     kind = _kind(settings.name.partition(":")[2])
-    given = _arguments(kind, settings, data_dir or settings.data_dir)
+    given = _arguments(kind, settings)
     made = {name: part for name, part in _parts(kind, settings, given).items() if part is not None}
     root = given.get("root")
     stamp = digest(settings.name, canonical_json(settings.options), *(_tree(Path(root)) if root else ()))
@@ -60,8 +60,8 @@ def _kind(name: str) -> type[Dataset[Any]]:
     return kind
 
 
-def _arguments(kind: type, settings: DataSettings, root: Path | None) -> dict[str, Any]:
-    takes = _takes(kind)
+def _arguments(kind: type, settings: DataSettings) -> dict[str, Any]:
+    takes, root = _takes(kind), settings.data_dir
     unknown = [key for key in settings.options if key not in takes]
     if unknown:
         raise DataError(unknown_name(f"key of data.options for {settings.name},", unknown[0], takes))

@@ -21,7 +21,7 @@ def no_system_folder(monkeypatch, tmp_path):
 
 
 def load(folder=None, **settings):
-    return load_data(DataSettings(name="fashion-mnist", **settings), seed=0, data_dir=folder)
+    return load_data(DataSettings(name="fashion-mnist", data_dir=folder, **settings), seed=0)
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
@@ -37,11 +37,11 @@ def test_files_become_splits(tmp_path, write_fashion, suffix):
 
 def test_places_are_tried_in_order(tmp_path, write_fashion, monkeypatch):
     monkeypatch.setenv("AEBNAS_DATA", str(tmp_path / "variable"))
-    folders = ["argument", "settings", "variable/fashion-mnist", "system"]
+    folders = ["settings", "variable/fashion-mnist", "system"]
     seen = []
     for position, folder in reversed(list(enumerate(folders))):
         write_fashion(tmp_path / folder, seed=position)
-        seen.append(load(tmp_path / "argument", data_dir=tmp_path / "settings").fingerprint)
+        seen.append(load(tmp_path / "settings").fingerprint)
     expected = [load(tmp_path / folder).fingerprint for folder in reversed(folders)]
     assert seen == expected
     assert len(set(seen)) == len(folders)
@@ -50,7 +50,7 @@ def test_places_are_tried_in_order(tmp_path, write_fashion, monkeypatch):
 def test_missing_files_list_places_in_order_and_the_fix(tmp_path, monkeypatch):
     monkeypatch.setenv("AEBNAS_DATA", str(tmp_path / "variable"))
     with pytest.raises(DataError) as error:
-        load(data_dir=tmp_path / "given")
+        load(tmp_path / "given")
     message = str(error.value)
     places = [str(tmp_path / name) for name in ("given", "given/fashion-mnist", "variable", "system")]
     positions = [message.index(place) for place in places]

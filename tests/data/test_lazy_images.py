@@ -301,7 +301,7 @@ def test_moments_and_fingerprints_are_of_the_rows_that_are_asked_for(folder):
     from aebnas.data.resolve import resolve
     from aebnas.progress import Progress
 
-    data = DATASETS["folder"](settings, None)
+    data = DATASETS["folder"](settings)
     part = resolve(data, settings, wanted=None, progress=Progress()).train
     assert isinstance(part, LazyImages)
     assert part.fingerprint(np.array([0, 1])) != part.fingerprint(np.array([1, 0]))
