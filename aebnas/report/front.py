@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from aebnas.costs.kinds import COSTS
 from aebnas.errors import RunError
 from aebnas.exits.accuracy import AccuracyKind
 from aebnas.run import BACKBONE_ID, Run
@@ -32,6 +33,7 @@ class Front:
         costs: Names of the costs that are an objective, the target or a limit.
         own_settings: Whether networks chose how they are trained and decide.
         accuracy: Which one is told.
+        limits: Of the profile and the experiment.
     """
 
     finalists: list[Row]
@@ -42,6 +44,7 @@ class Front:
     costs: tuple[str, ...] = ()
     own_settings: bool = False
     accuracy: AccuracyKind = "plain"
+    limits: CostLimits = field(default_factory=lambda: CostLimits({}))
 
     @classmethod
     def of(cls, run: Run) -> Front:
@@ -55,15 +58,17 @@ class Front:
         if backbone is None or not all(_is_whole(row) for row in rows):
             raise RunError(f"{run.folder.front_file} is damaged: delete it and run the same search again")
         chosen, search = run.pick()["id"], run.experiment.search
+        limits = CostLimits.of(run.folder.profile().limits, search.limits)
         return cls(
             finalists=[row for row in rows if row["finalist"] and not row["static"]],
             rest=[row for row in rows if not row["finalist"] and not row["static"]],
             statics=[row for row in rows if row["static"]],
             pick=next(row for row in rows if row["id"] == chosen),
             backbone=backbone,
-            costs=tuple(wanted_costs(run.experiment, CostLimits.of(run.folder.profile().limits, search.limits))),
+            costs=tuple(wanted_costs(run.experiment, limits)),
             own_settings=bool(search.genes),
             accuracy=run.experiment.accuracy,
+            limits=limits,
         )
 
     @property
@@ -84,6 +89,15 @@ class Front:
     def knows(self, column: str) -> bool:
         """Tell whether any row has a value in ``column``."""
         return any(row.get(column) is not None for row in self.rows)
+
+    def allows(self, row: Row) -> bool:
+        """Tell whether all that is known of ``row``, predicted and measured, keeps every limit; static rows may not."""
+        for name, limit in self.limits.limits.items():
+            values = (row.get(column) for column in (COSTS[name].column, COSTS[name].measured) if column is not None)
+            known = [value for value in values if value is not None]
+            if not known or max(known) > limit:
+                return False
+        return True
 
 
 def thin(rows: Sequence[Row], limit: int) -> list[Row]:

@@ -34,14 +34,16 @@ class Uncertainty:
 
     @classmethod
     def of(cls, experiment: Experiment, summary: Mapping[str, Any], prepared: Prepared | None) -> Uncertainty:
-        """Take the sizes from the data if they are at hand, else from the summary, in which older runs have none."""
+        """Take the sizes from the data if they are at hand, else from the summary, in which older runs have not all."""
         if prepared is not None:
             labels = {name: getattr(prepared.data, name).labels.numpy() for name in SPLITS}
             counts = {name: np.bincount(found, minlength=prepared.data.num_classes) for name, found in labels.items()}
             return cls(experiment.accuracy, {name: len(found) for name, found in labels.items()}, counts)
         kept = summary.get("data")
         found = kept.items() if isinstance(kept, dict) else ()
-        return cls(experiment.accuracy, {name: size for name, size in found if isinstance(size, int) and size > 0})
+        sizes = {name: size for name, size in found if isinstance(size, int) and size > 0}
+        classes = summary.get("classes", {})
+        return cls(experiment.accuracy, sizes, {name: np.array(counts) for name, counts in classes.items()})
 
     @property
     def name(self) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from aebnas.costs.kinds import COSTS, LATENCY, MACS
+from aebnas.branches.spec import FP32
+from aebnas.costs.kinds import COSTS, ENERGY, LATENCY, MACS, TAIL
 from aebnas.errors import RunError
 from aebnas.report.describe import number, percent
 from aebnas.report.front import Front, Row
@@ -18,8 +19,10 @@ from aebnas.run import BACKBONE_ID, Run
 
 # Where so many leave at one exit, a network is nearly the one that is cut off there.
 NEARLY_ALL = 0.99
-# Relative differences of a cost that are none, at least: what a machine varies by may be more.
+# Relative differences of a cost that are none: other images move a mean by as much, and other ways to write a file.
 _SAME_COST = 0.03
+# Of these they may be more: they are measured, and vary with the machine.
+_MEASURED = (LATENCY, TAIL, ENERGY)
 # Half a 95 % interval is so many standard errors.
 _ERRORS = 1.96
 _SPLITS = {"test": "accuracy_test", "validation": "accuracy_val"}
@@ -54,7 +57,8 @@ def beside_static(front: Front, point: Row, sure: Uncertainty, summary: Mapping[
     """Return what must be known of ``point`` beside the static networks of ``front``, in a sentence; None if nothing.
 
     A static network is as good where, on every split that both were scored on, it is less accurate by no more than a
-    standard error, and where it costs no more than the machine varies by. The cost is the one the front is drawn over.
+    standard error; where every cost that is an objective, the target or a limit is higher by no more than 3 %, or, of
+    one that is measured, than the machine varies by; and where it keeps the limits.
     """
     if point["static"]:
         if point is not front.pick:
@@ -87,9 +91,10 @@ def _nearly(front: Front, point: Row, share: float, rival: Row | None) -> str:
             f"{most}, so that it is nearly a static network, and {_named(rival)}, is as good within noise "
             f"({_figures(rival, point, front)}): export it with --pick {rival['id']}."
         )
-    twin = front.backbone if is_final else _cut_at(front, point, place)
+    twin = _twin(front, point, place)
     if twin is None:
-        return f"{most}: it is nearly a static network, the backbone cut off there."
+        what = "its backbone without a branch" if is_final else "the backbone cut off there"
+        return f"{most}: it is nearly a static network, {what}."
     return f"{most}: it is nearly the static network {_named(twin)} ({_figures(twin, point, front)})."
 
 
@@ -97,15 +102,30 @@ def _as_good(front: Front, point: Row, sure: Uncertainty, summary: Mapping[str, 
     """Return the most accurate static network that is as good as ``point``, the cheapest of several."""
     latency = summary.get("latency")
     noise_pct = latency.get("noise_pct") if isinstance(latency, dict) else None
-    slack = max(_SAME_COST, (noise_pct or 0.0) / 100)
     found = [
-        (row["accuracy_val"], -cost[0], row)
+        (row["accuracy_val"], -costs[0][0], row)
         for row in front.statics
-        if (cost := _costs(row, point, front)) is not None
-        and cost[0] <= cost[1] * (1 + slack)
+        if front.allows(row)
+        and (costs := _as_cheap(row, point, front, (noise_pct or 0.0) / 100))
         and _as_accurate(row, point, sure)
     ]
     return max(found, key=lambda one: one[:2])[2] if found else None
+
+
+def _as_cheap(row: Row, point: Row, front: Front, noise: float) -> list[tuple[float, float]]:
+    """Return what both cost, cost by cost; nothing where ``row`` is dearer by any of them, or something is not known.
+
+    Args:
+        noise: Relative, of what is measured.
+    """
+    found = []
+    for name in _names(front):
+        costs = _costs(name, row, point)
+        slack = max(_SAME_COST, noise) if name in _MEASURED else _SAME_COST
+        if costs is None or costs[0] > costs[1] * (1 + slack):
+            return []
+        found.append(costs)
+    return found
 
 
 def _as_accurate(row: Row, point: Row, sure: Uncertainty) -> bool:
@@ -118,36 +138,60 @@ def _as_accurate(row: Row, point: Row, sure: Uncertainty) -> bool:
     return True
 
 
-def _costs(row: Row, point: Row, front: Front) -> tuple[float, float] | None:
+def _names(front: Front) -> tuple[str, ...]:
+    """Return the names of the costs that count, the one that the front is drawn over first."""
+    return front.costs or (MACS,)
+
+
+def _speedups(name: str, row: Row, point: Row) -> tuple[float, float] | None:
+    """Return by how much both are faster than the backbone, where that is the cost and was measured of both."""
+    one, other = row.get("speedup_measured"), point.get("speedup_measured")
+    return (one, other) if name == LATENCY and one and other else None
+
+
+def _costs(name: str, row: Row, point: Row) -> tuple[float, float] | None:
     """Return what both cost, by the best that is known of both; None where that is nothing."""
-    name = front.costs[0] if front.costs else MACS
-    if name == LATENCY and row.get("speedup_measured") and point.get("speedup_measured"):
+    speedups = _speedups(name, row, point)
+    if speedups is not None:
         # Each was measured in turns with the backbone: their ratios compare better than their milliseconds.
-        return 1 / row["speedup_measured"], 1 / point["speedup_measured"]
-    column = COSTS[name].column
-    if row.get(column) is None or point.get(column) is None:
-        return None
-    return row[column], point[column]
+        return 1 / speedups[0], 1 / speedups[1]
+    for column in (COSTS[name].measured, COSTS[name].column):
+        if column is not None and row.get(column) is not None and point.get(column) is not None:
+            return row[column], point[column]
+    return None
 
 
-def _cut_at(front: Front, point: Row, place: int) -> Row | None:
-    """Return the truncated network that ends in the branch at ``place``, or else in another one that hangs there."""
-    branch = point["exits"][place]
-    there = [
-        row
-        for row in front.statics
-        if row.get("cut") is not None and row["exits"][row["cut"]]["attach"] == branch["attach"]
-    ]
-    same = [
-        row for row in there if row["exits"][row["cut"]] == branch and row.get("precision") == point.get("precision")
-    ]
-    return next(iter([*same, *there]), None)
+def _twin(front: Front, point: Row, place: int) -> Row | None:
+    """Return the static network that ends as ``point`` does at ``place``, with its weights, in its precision."""
+    precision = point.get("precision", FP32)
+    alike = (row for row in front.statics if row.get("precision", FP32) == precision)
+    return next((row for row in alike if _same_weights(row, point, place)), None)
+
+
+def _same_weights(row: Row, point: Row, place: int) -> bool:
+    cut = row.get("cut")
+    if place == len(point["exits"]):
+        # Where the backbone moved, it ends with other weights than the static one.
+        return cut is None and "network" not in point.get("weights", {})
+    mine = _weights_of(point, place)
+    return cut is not None and mine is not None and mine == _weights_of(row, cut)
+
+
+def _weights_of(row: Row, place: int) -> tuple[str, int] | None:
+    """Return what names the weights up to the end of the branch at ``place``; None where nothing does."""
+    weights = row.get("weights", {})
+    if "network" in weights:
+        return weights["network"], place
+    # Of a branch that was trained alone it does not matter which others the network has.
+    keys = weights.get("branches", [])
+    return (keys[place], 0) if place < len(keys) else None
 
 
 def _named(row: Row) -> str:
     if row.get("cut") is not None:
         return f"{row['id']}, the backbone cut off at {row['exits'][row['cut']]['attach']}"
-    return f"{row['id']}, {'as it was' if row['id'] == BACKBONE_ID else 'cut off nowhere'}"
+    what = "as it was" if row["id"] == BACKBONE_ID else f"the backbone in {row.get('precision', FP32)}"
+    return f"{row['id']}, {what}"
 
 
 def _figures(row: Row, point: Row, front: Front) -> str:
@@ -155,11 +199,10 @@ def _figures(row: Row, point: Row, front: Front) -> str:
     split = "test" if row["accuracy_test"] is not None and point["accuracy_test"] is not None else "validation"
     column = _SPLITS[split]
     parts = [f"{percent(row[column])} % against {percent(point[column])} % on {split}"]
-    name = front.costs[0] if front.costs else MACS
-    kind = COSTS[name]
-    if name == LATENCY and row.get("speedup_measured") and point.get("speedup_measured"):
-        parts.append(f"{row['speedup_measured']:.2f}x against {point['speedup_measured']:.2f}x as fast as the backbone")
-    elif row.get(kind.column) is not None and point.get(kind.column) is not None:
-        values = (number(one[kind.column] / kind.scale) for one in (row, point))
-        parts.append(f"{' against '.join(values)} {kind.unit}")
+    name = _names(front)[0]
+    speedups, costs, kind = _speedups(name, row, point), _costs(name, row, point), COSTS[name]
+    if speedups is not None:
+        parts.append(f"{speedups[0]:.2f}x against {speedups[1]:.2f}x as fast as the backbone")
+    elif costs is not None:
+        parts.append(f"{' against '.join(number(cost / kind.scale) for cost in costs)} {kind.unit}")
     return ", ".join(parts)

@@ -15,6 +15,7 @@ import torch
 
 from aebnas.branches.spec import FP32
 from aebnas.data.placing import check_data_dir
+from aebnas.data.splits import Split
 from aebnas.devices.device import Device
 from aebnas.devices.profile import HardwareProfile, load_profile
 from aebnas.devices.store import LatencyStore, user_folder
@@ -187,6 +188,7 @@ class _Search:
         with self.quiet.working():
             archive, rows = self._judged(archive, study, place)
         data = place.prepared.data
+        scored = {"validation": data.validation, "test": data.test}
         summary: dict[str, Any] = {
             "trials": trials,
             "stopped_by_timeout": trials < settings.trials,
@@ -196,6 +198,7 @@ class _Search:
                 "validation": len(data.validation),
                 "test": len(data.test),
             },
+            "classes": {name: _class_sizes(split, data.num_classes) for name, split in scored.items()},
             "networks": len(archive.evaluations),
             "failed": sum(1 for evaluation in archive.evaluations.values() if evaluation.failure),
             "hypervolume": archive.hypervolume(),
@@ -281,6 +284,12 @@ class _Search:
         priced = [(row, evaluator.costs[_kind(row, self.experiment)]) for row in rows]
         rows = [with_paths(with_interval(row, costs), costs) for row, costs in priced]
         return sorted(rows, key=lambda row: (row["static"], not row["finalist"], row[cost_column(archive.cost)]))
+
+
+def _class_sizes(split: Split, classes: int) -> list[int]:
+    """Return the samples of every class, which the uncertainty of a balanced accuracy hangs on."""
+    sizes: list[int] = torch.bincount(split.labels, minlength=classes).tolist()
+    return sizes
 
 
 def _kind(row: Row, experiment: Experiment) -> Kind:

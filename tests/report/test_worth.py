@@ -24,15 +24,15 @@ def exits(*shares):
 def said(experiment, tmp_path):
     """Write a run of these rows, with so many images in both splits; return what is said of its pick or of a point."""
 
-    def say(*rows, images=10_000, point=None, noise=None, macs=False):
+    def say(*rows, images=10_000, point=None, noise=None, costs=("latency_ms",), limits=None, classes=None):
         data = {"fingerprint": "f", "train": 1, "validation": images, "test": images}
-        about = experiment
-        if macs:
-            about = Experiment.model_validate(
-                {**experiment.model_dump(), "search": {"objectives": ("accuracy", "macs")}}
-            )
+        values = {**experiment.model_dump(), "search": {"objectives": ("accuracy", *costs), "limits": limits or {}}}
+        if classes is not None:
+            values["accuracy"] = "balanced"
+        about = Experiment.model_validate(values)
         run = write_run(tmp_path / "run", [*rows, BACKBONE], [], about)
-        write_json(run.folder.summary_file, {"data": data, "latency": {"noise_pct": noise}})
+        kept = {"classes": dict.fromkeys(("validation", "test"), classes)} if classes else {}
+        write_json(run.folder.summary_file, {"data": data, "latency": {"noise_pct": noise}, **kept})
         return worth_of_exits(run, point)
 
     return say
@@ -41,12 +41,18 @@ def said(experiment, tmp_path):
 BACKBONE = measured(static_row("backbone", 0.95, 8e6), 1.0, test=0.95)
 
 
-def early(*shares, accuracy=0.95, latency_ms=0.5):
-    return measured(early_row("early-0", accuracy, 4e6, exits=exits(*shares)), latency_ms, test=accuracy)
+def early(*shares, accuracy=0.95, latency_ms=0.5, **changes):
+    """Return a point with two branches whose weights are called a and b."""
+    row = early_row("early-0", accuracy, 4e6, exits=exits(*shares), weights={"branches": ["a", "b"]}, **changes)
+    return measured(row, latency_ms, test=accuracy)
 
 
-def cut(name, accuracy, latency_ms, attach=A):
-    return measured(static_row(name, accuracy, 4e6, attach), latency_ms, test=accuracy)
+def cut(name, accuracy, latency_ms, attach=A, **changes):
+    """Return the network that ends in one of these branches."""
+    weights = {"branches": ["a" if attach == A else "b"]}
+    return measured(
+        static_row(name, accuracy, 4e6, attach, **{"weights": weights, **changes}), latency_ms, test=accuracy
+    )
 
 
 def test_of_a_network_that_is_better_than_all_static_ones_nothing_is_said(said):
@@ -78,8 +84,47 @@ def test_less_accurate_on_one_split_is_less_accurate(said):
 
 def test_a_search_for_macs_is_judged_by_macs(said):
     rival = {**cut("cut-a", 0.95, 9.0), "macs_mean": 4.1e6}
-    assert "4.10 against 4.00 M MACs" in (said(early(0.5, 0.3), rival, macs=True) or "")
-    assert said(early(0.5, 0.3), {**rival, "macs_mean": 5e6}, macs=True) is None
+    assert "4.10 against 4.00 M MACs" in (said(early(0.5, 0.3), rival, costs=["macs"]) or "")
+    assert said(early(0.5, 0.3), {**rival, "macs_mean": 5e6}, costs=["macs"]) is None
+
+
+@pytest.mark.parametrize("column", ["macs_mean", "model_mib", "energy_mj_mean"])
+def test_noise_of_the_machine_is_none_of_what_is_counted(said, column):
+    cost = {"macs_mean": "macs", "model_mib": "model_mib", "energy_mj_mean": "energy_mj"}[column]
+    rival = {**cut("cut-a", 0.95, 0.4), column: 1.1}
+    sentence = said({**early(0.5, 0.3), column: 1.0}, rival, costs=[cost], noise=15.0)
+    assert (sentence is not None) == (cost == "energy_mj")
+
+
+def test_every_cost_counts_that_was_searched_by(said):
+    point, rival = {**early(0.5, 0.3), "model_mib": 1.0}, cut("cut-a", 0.95, 0.4)
+    assert "cut-a" in (said(point, rival) or "")
+    both = {"costs": ["latency_ms", "model_mib"]}
+    assert "cut-a" in (said(point, {**rival, "model_mib": 0.9}, **both) or "")
+    assert said(point, {**rival, "model_mib": 1.2}, **both) is None
+    assert said(point, rival, **both) is None
+    # What is known of the files themselves goes before what was predicted of them.
+    sizes = [{"model_mib_measured": size} for size in (1.3, 1.0)]
+    assert "cut-a" in (said(point | sizes[0], {**rival, "model_mib": 1.2} | sizes[1], **both) or "")
+
+
+@pytest.mark.parametrize("column", ["latency_ms_p95", "latency_ms_p95_measured"])
+def test_what_breaks_a_limit_is_not_recommended(said, column):
+    tails = {"latency_ms_p95": 0.6, "latency_ms_p95_measured": 0.6}
+    point, rival = early(0.5, 0.3) | tails, cut("cut-a", 0.95, 0.4) | tails
+    assert "cut-a" in (said(point, rival, limits={"latency_p95_ms": 0.61}) or "")
+    assert said(point, {**rival, column: 0.615}, limits={"latency_p95_ms": 0.61}) is None
+    nearly = early(0.004, 0.9925) | tails
+    sentence = said(nearly, {**rival, column: 0.615}, limits={"latency_p95_ms": 0.61}) or ""
+    assert "99.2 %" in sentence and "--pick" not in sentence
+
+
+def test_a_balanced_accuracy_has_an_error_where_the_sizes_of_classes_are_known(said):
+    # Its error is larger than that of 95 % of 10,000 images, 0.22 points: a class of 100 counts half.
+    rows = early(0.5, 0.3), cut("cut-a", 0.945, 0.4)
+    assert "cut-a" in (said(*rows, classes=[9_900, 100]) or "")
+    assert said(*rows, classes=[5_000, 5_000]) is None
+    assert said(*rows, classes=[]) is None
 
 
 def test_where_nearly_all_leave_at_one_exit_the_network_that_is_cut_off_there_is_named(said):
@@ -91,6 +136,41 @@ def test_where_nearly_all_leave_at_one_exit_the_network_that_is_cut_off_there_is
     assert said(early(0.004, 0.98), cut("cut-b", 0.94, 0.45, B)) is None
     assert "the backbone cut off there" in (said(early(0.004, 0.9925), cut("cut-a", 0.90, 0.3)) or "")
     assert "the final exit: it is nearly the static network backbone, as it was" in (said(early(0.002, 0.003)) or "")
+
+
+def test_the_backbone_that_is_named_has_the_precision_of_the_point(said):
+    converted = measured(static_row("backbone-int8", 0.94, 8e6, precision="int8"), 0.7, test=0.94)
+    for precision, named in (
+        ("fp32", "the static network backbone, as it was (95.00 %"),
+        ("int8", "the static network backbone-int8, the backbone in int8 (94.00 %"),
+        ("fp16", "a static network, its backbone without a branch."),
+    ):
+        assert f"it is nearly {named}" in (said(early(0.002, 0.003, precision=precision), converted) or "")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"weights": {"branches": ["c"]}},
+        {"weights": {"network": "n"}},
+        {"precision": "int8"},
+    ],
+)
+def test_a_network_that_is_cut_off_there_with_other_weights_is_not_named(said, other):
+    sentence = said(early(0.004, 0.9925), cut("cut-b", 0.94, 0.45, B, **other)) or ""
+    assert sentence.endswith("it is nearly a static network, the backbone cut off there.")
+
+
+def test_where_the_backbone_moved_only_what_moved_with_it_is_the_same(said):
+    moved, other = ({"network": name} for name in ("n", "m"))
+    ends = {number: cut(f"cut-n-{number}", 0.94, 0.45, B) | {"weights": moved, "cut": number} for number in (0, 1)}
+    for row in ends.values():
+        row["exits"] = early(0, 0)["exits"]
+    point = early(0.004, 0.9925) | {"weights": moved}
+    assert "nearly the static network cut-n-1, the backbone cut off at body.3" in (said(point, *ends.values()) or "")
+    assert "the backbone cut off there" in (said(point, ends[0], ends[1] | {"weights": other}) or "")
+    final = early(0.002, 0.003) | {"weights": moved}
+    assert "it is nearly a static network, its backbone without a branch." in (said(final, *ends.values()) or "")
 
 
 def test_both_at_once_are_one_sentence(said):

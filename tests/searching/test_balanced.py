@@ -28,6 +28,7 @@ from aebnas.export.source import test_images as images_of_test
 from aebnas.progress import Progress
 from aebnas.report.front import Front
 from aebnas.report.table import notes
+from aebnas.report.uncertainty import Uncertainty
 from aebnas.run import Run
 from aebnas.run_folder import RunFolder
 from aebnas.searching.evaluation import Evaluation, StaticPoint
@@ -95,6 +96,14 @@ def test_the_front_is_told_in_balanced_accuracy(run):
         said = prepared.backbone(batch.images).argmax(1)
         row = next(row for row in run.rows if row["id"] == "backbone")
         assert row[column] == pytest.approx(balanced(said, part.labels), abs=1e-6)
+
+
+def test_how_sure_it_is_can_be_told_without_the_data(run):
+    data, sure = run.prepared().data, Uncertainty.of(run.experiment, run.summary(), None)
+    for split in ("validation", "test"):
+        counts = np.bincount(getattr(data, split).labels.numpy())
+        assert len(set(counts)) > 1 and sure.counts[split].tolist() == counts.tolist()
+        assert sure.half(0.9, split) == pytest.approx(1.96 * largest_deviation(0.9, counts))
 
 
 def test_finalists_are_tuned_and_tested_by_it(run, finalist):
