@@ -37,8 +37,9 @@ class Latency:
 class EvaluationResult:
     """What ``aebnas evaluate`` reports; accuracies and shares are fractions, ``speedup`` is the ratio of the means.
 
-    ``predicted_ms`` is what the search predicted for the mean latency, None where it did not. Balanced accuracies are
-    means over the classes that have samples here; ``classes`` are the figures of every class.
+    ``predicted_ms`` is what the search predicted for the mean latency on prepared images, None where it did not.
+    Balanced accuracies are means over the classes that have samples here; ``classes`` are the figures of every class.
+    ``pixels`` tells whether both networks were given raw pixels, so that preparing them is part of their latencies.
     """
 
     samples: int
@@ -52,6 +53,7 @@ class EvaluationResult:
     balanced_accuracy: float | None = None
     backbone_balanced_accuracy: float | None = None
     classes: tuple[ClassFigures, ...] = ()
+    pixels: bool = False
 
     def to_json(self, *, per_class: bool = False) -> dict[str, Any]:
         """Return the result as plain values; those of every class, ``per_class``, only where they are asked for."""
@@ -137,6 +139,7 @@ def evaluate_export(
             latency_ms=times_ms[0],
             backbone_right=static_right,
         ),
+        pixels=pixels,
     )
 
 

@@ -12,16 +12,9 @@ from aebnas.report.describe import MISSING, percent, percent_share
 from aebnas.report.tables import plain_table
 
 
-def evaluation_table(result: EvaluationResult, *, pixels: bool = False) -> Table:
-    """Return what was measured, early-exit network beside static backbone.
-
-    Args:
-        pixels: Whether they were given raw pixels.
-    """
-    table = plain_table(
-        f"{result.speedup:.2f} times as fast as the static backbone",
-        "\n".join(_notes(result, pixels)),
-    )
+def evaluation_table(result: EvaluationResult) -> Table:
+    """Return what was measured, early-exit network beside static backbone."""
+    table = plain_table(f"{result.speedup:.2f} times as fast as the static backbone", "\n".join(_notes(result)))
     table.add_column("network")
     for column in ("shares\n%", "accuracy\n%", "balanced\n%", "mean\nms", "p50\nms", "p95\nms"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -41,10 +34,10 @@ def evaluation_table(result: EvaluationResult, *, pixels: bool = False) -> Table
     return table
 
 
-def _notes(result: EvaluationResult, pixels: bool) -> Iterator[str]:
+def _notes(result: EvaluationResult) -> Iterator[str]:
     """Yield what a reader of the table must know of its numbers, a sentence each."""
     yield f"{result.samples:,} samples, one at a time, in turns with the backbone; as fast: by the means."
-    if pixels:
+    if result.pixels:
         yield "Both were given raw pixels: preparing them is part of their times."
     yield "shares: samples that leave at each exit, the final one last."
     absent = sum(not one.samples for one in result.classes)
@@ -52,4 +45,5 @@ def _notes(result: EvaluationResult, pixels: bool) -> Iterator[str]:
     yield f"balanced: accuracy in which every class counts the same{out if absent else ''}."
     if result.predicted_ms is not None:
         # No error of it: this may be another device than the one that was searched for.
-        yield f"The search predicted {result.predicted_ms:.4f} ms on its device."
+        prepared = ", for images that are prepared already" if result.pixels else ""
+        yield f"The search predicted {result.predicted_ms:.4f} ms on its device{prepared}."

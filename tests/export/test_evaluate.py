@@ -84,6 +84,7 @@ def test_the_json_has_the_promised_keys(exported, images):
         "predicted_ms",
         "balanced_accuracy",
         "backbone_balanced_accuracy",
+        "pixels",
     }
     assert set(values["latency_ms"]) == set(values["backbone_latency_ms"]) == {"mean", "p50", "p95"}
 
@@ -154,6 +155,7 @@ def pixels():
 def test_raw_pixels_give_the_figures_that_prepared_images_give(exported, pixels):
     labels = np.arange(60) % 3
     plain, raw = (evaluate_export(exported[2], pixels, labels, repeats=1, pixels=wanted) for wanted in (False, True))
+    assert (plain.pixels, raw.pixels) == (False, True)
     for name in ("samples", "accuracy", "balanced_accuracy", "exit_shares", "backbone_accuracy"):
         assert getattr(raw, name) == getattr(plain, name), name
     assert 0 < max(raw.exit_shares) < 1 and raw.latency_ms.mean > 0 and raw.backbone_latency_ms.mean > 0

@@ -57,6 +57,9 @@ def test_what_a_reader_must_know_stands_below():
     text = " ".join(printed(evaluation_table(result(predicted_ms=0.11))))
     assert "1,200 samples, one at a time" in text and "predicted 0.1100 ms" in text and "leaves out" not in text
     assert "raw pixels" not in text
-    assert "Both were given raw pixels" in " ".join(printed(evaluation_table(result(), pixels=True)))
+    assert text.endswith("ms on its device.")
+    text = " ".join(printed(evaluation_table(result(pixels=True, predicted_ms=0.11))))
+    assert "Both were given raw pixels" in text
+    assert text.endswith("ms on its device, for images that are prepared already.")
     one = ClassFigures(0, "a", 0, None, None)
     assert "leaves out 1 of 1 classes" in " ".join(printed(evaluation_table(result(classes=(one,)))))
