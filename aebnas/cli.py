@@ -23,7 +23,7 @@ from aebnas.cli_search import search
 from aebnas.cli_worker import worker
 from aebnas.completion import export_folders, points, profiles, run_folders
 from aebnas.console import DataDir, err, out, quoted, say
-from aebnas.errors import AebnasError, InputError
+from aebnas.errors import AebnasError, InputError, RunError
 
 try:
     from typer import TyperException as UsageProblem
@@ -122,7 +122,9 @@ def export(
         soft_wrap=True,
         markup=False,
     )
-    say_worth(run, out, str(point["id"]))
+    # The point is written, whatever else of the front cannot be read.
+    with contextlib.suppress(RunError):
+        say_worth(run, out, str(point["id"]))
     # Exports of runs from before there were samples have none.
     if (path / SAMPLES).is_dir():
         samples = f"Samples that run it in Python, JavaScript, C++ and on a web page: {path / SAMPLES}"
@@ -192,7 +194,7 @@ def evaluate(
     if as_json:
         sys.stdout.write(json.dumps(result.to_json(per_class=per_class)) + "\n")
     else:
-        out.print(evaluation_table(result, pixels=uint8))
+        out.print(evaluation_table(result))
         if per_class:
             out.print(evaluated_classes(result))
 

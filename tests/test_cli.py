@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -138,7 +139,7 @@ def test_front_as_csv_has_a_line_per_row(run_dir, capsys):
 def test_evaluate_as_json_has_the_contracts_keys(export_dir, capsys):
     assert cli.main(["evaluate", str(export_dir), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert result.keys() == EVALUATE_KEYS | {"balanced_accuracy", "backbone_balanced_accuracy"}
+    assert result.keys() == EVALUATE_KEYS | {"balanced_accuracy", "backbone_balanced_accuracy", "pixels"}
     assert result["latency_ms"].keys() == result["backbone_latency_ms"].keys() == {"mean", "p50", "p95"}
     assert sum(result["exit_shares"]) == pytest.approx(1.0)
     assert result["speedup"] == pytest.approx(result["backbone_latency_ms"]["mean"] / result["latency_ms"]["mean"])
@@ -199,8 +200,10 @@ def test_evaluate_runs_the_file_for_pixels_with_the_same_figures(export_dir, cap
         found.append(json.loads(capsys.readouterr().out))
     for key in ("samples", "accuracy", "exit_shares", "backbone_accuracy"):
         assert found[0][key] == found[1][key]
+    assert [one["pixels"] for one in found] == [False, True]
     assert cli.main(["evaluate", str(export_dir), "--limit", "20", "--uint8"]) == 0
-    assert "given raw pixels" in " ".join(capsys.readouterr().out.split())
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "given raw pixels" in printed and "on its device, for images that are prepared already" in printed
 
 
 def test_evaluate_as_table_prints_both_networks(export_dir, capsys):
@@ -339,6 +342,18 @@ def test_every_row_of_the_front_can_be_exported(run_dir, tmp_path, capsys):
         assert cli.main(["evaluate", str(out), "--limit", "20", "--json"]) == 0
     assert len(kinds) >= 2
     capsys.readouterr()
+
+
+def test_what_cannot_be_said_beside_static_networks_does_not_fail_an_export(run_dir, tmp_path, capsys):
+    copy, out = tmp_path / "run", tmp_path / "out"
+    shutil.copytree(run_dir, copy)
+    rows = json.loads((copy / "front.json").read_text())
+    name = rows[0]["id"]
+    (copy / "front.json").write_text(json.dumps([row for row in rows if row["id"] != "backbone"]))
+    assert one_error(capsys, ["front", str(copy)])[0] == 2
+    assert cli.main(["export", str(copy), "--out", str(out), "--pick", name]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith(f"{name} is in ") and "Next: aebnas evaluate" in captured.out and not captured.err
 
 
 def test_names_in_brackets_are_printed_as_they_are(run_dir, export_dir, tmp_path, capsys, monkeypatch):
