@@ -108,7 +108,7 @@ def init(
     known = {key: value for key, value in given.items() if value is not None}
     chosen = Choices(**known)
     if not yes and _is_terminal():
-        chosen = _asked(chosen, set(known), file or out_file)
+        chosen = _asked(chosen, set(known), file or out_file, taken=force)
     if not chosen.name:
         chosen = replace(chosen, name=_name(chosen, file or out_file, taken=force))
     values = chosen.values()
@@ -187,8 +187,12 @@ def _name(chosen: Choices, file: Path | None, *, taken: bool = False) -> str:
     return made if taken else free_name(made, own=file)
 
 
-def _asked(chosen: Choices, known: set[str], file: Path | None) -> Choices:
-    """Ask for what is not ``known`` yet; an answer that will not do is asked for again."""
+def _asked(chosen: Choices, known: set[str], file: Path | None, *, taken: bool) -> Choices:
+    """Ask for what is not ``known`` yet; an answer that will not do is asked for again.
+
+    Args:
+        taken: Whether another run's name may be proposed.
+    """
     from aebnas.devices.profile import load_profile
     from aebnas.starting.choices import (
         backbone_of,
@@ -229,7 +233,7 @@ def _asked(chosen: Choices, known: set[str], file: Path | None) -> Choices:
     if "trials" not in known:
         chosen = replace(chosen, trials=_ask("How many networks to sample", str(chosen.trials), _count))
     if "name" not in known:
-        chosen = replace(chosen, name=_ask("A name", _name(chosen, file), str))
+        chosen = replace(chosen, name=_ask("A name", _name(chosen, file, taken=taken), str))
     return chosen
 
 

@@ -123,6 +123,20 @@ def test_on_a_terminal_it_asks_for_what_no_option_says(capsys, monkeypatch):
     assert len(asked) == 9 and next(answers, None) is None
 
 
+@pytest.mark.parametrize(("options", "name"), [([], "birds-2"), (["--force"], "birds")])
+def test_the_name_that_is_proposed_is_the_one_that_is_made_up_without_asking(options, name, monkeypatch, capsys):
+    Path("runs/birds").mkdir(parents=True)
+    made = []
+    for terminal in (False, True):
+        monkeypatch.setattr(cli_init, "_is_terminal", lambda terminal=terminal: terminal)
+        monkeypatch.setattr(cli_init.typer, "prompt", lambda text, default: default)
+        Path("birds.yaml").unlink(missing_ok=True)
+        assert cli.main(["init", "birds.yaml", *SMALL[:-1], "--objective", "macs", *options]) == 0
+        made.append(Experiment.from_yaml("birds.yaml").name)
+    assert made == [name, name]
+    capsys.readouterr()
+
+
 def test_what_options_say_is_not_asked_for(monkeypatch, capsys):
     asked = []
     monkeypatch.setattr(cli_init, "_is_terminal", lambda: True)
