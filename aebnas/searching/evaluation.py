@@ -26,7 +26,9 @@ class Evaluation:
     """One network under one training budget.
 
     Args:
-        curve: Its points' costs are in the order of ``cost_names``.
+        curve: Its points' costs are in the order of ``cost_names``. They are sorted by the first of those that are
+            objectives, and none beats another by these, limits and the target; only the best for a two-sided target,
+            the last one then, may be beaten.
         truncated: The static network that always ends at a branch, of the first branches that can stand alone: all of
             them, or only the first where each hears the one before.
         weights: ``{"branches": [keys]}`` or ``{"network": key}`` in the run's stores.

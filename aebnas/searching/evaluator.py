@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from aebnas.branches.spec import FP32, NO_CASCADE, NetworkSpec
+from aebnas.costs.kinds import MEMORY, SIZE
 from aebnas.costs.model import CostModel
 from aebnas.costs.network import NetworkCosts
 from aebnas.errors import BackboneError, BranchError, DeviceError, InputError, MeasurementError, TrainingError
 from aebnas.exits.answers import Answers
 from aebnas.exits.confidence import build_confidence
-from aebnas.exits.curve import Curve, OperatingPoint, Target
+from aebnas.exits.curve import Curve, Target
 from aebnas.exits.decision import answers_of
-from aebnas.exits.diagnostics import reachable_exits
 from aebnas.exits.tuning import Rule, solve_answers, tune_answers
 from aebnas.experiment import Experiment
 from aebnas.files import digest
@@ -31,6 +31,7 @@ from aebnas.run_folder import RunFolder
 from aebnas.searching.costing import CostModels, Kind, by_precision
 from aebnas.searching.deployed import DeployedLogits
 from aebnas.searching.evaluation import Budget, Evaluation, StaticPoint
+from aebnas.searching.priced import unbeaten, with_costs
 from aebnas.searching.records import Trained
 from aebnas.searching.rungs import Ledger
 from aebnas.searching.trainer import Teach, Trainer
@@ -118,6 +119,18 @@ class Evaluator:
         except (InputError, AttributeError, KeyError, TypeError, ValueError):
             return None
         return made if made is not None and self._trainer.has(made.weights) else None
+
+    @property
+    def _solved(self) -> list[str]:
+        """Names of the costs that curves are solved over: objectives, limits, the target."""
+        settings = self.experiment.search
+        target = [] if settings.target is None else [settings.target.cost]
+        return list(dict.fromkeys([*settings.cost_objectives, *self._limited, *target]))
+
+    @property
+    def _by_size(self) -> bool:
+        """Whether one of these is known in full only when thresholds are: a file ends where all leave."""
+        return not {SIZE, MEMORY}.isdisjoint(self._solved)
 
     def evaluate(
         self,
@@ -236,24 +249,25 @@ class Evaluator:
 
     def _tune(self, answers: Answers, costs: NetworkCosts, rule: Rule) -> Curve:
         """Solve for the curve over the costs that are objectives, limits or target; give its points every cost."""
-        settings = self.experiment.search
-        names = dict.fromkeys([*settings.cost_objectives, *self._limited])
-        if settings.target is not None:
-            names[settings.target.cost] = None
+        settings, names = self.experiment.search, self._solved
         wanted = [self.names.index(name) for name in names]
 
         def cost_of(mask: tuple[bool, ...]) -> npt.NDArray[np.float64]:
             return costs.exit_costs(mask)[wanted]
 
         reduction = costs.reduction.of_rows(wanted)
-        points = tune_answers(answers, cost_of, rule=rule, grid=settings.grid, reduction=reduction).points
+        tuned = tune_answers(answers, cost_of, rule=rule, grid=settings.grid, reduction=reduction).points
+        points = [with_costs(point, costs) for point in tuned]
+        if self._by_size:
+            points = unbeaten(points, wanted)
         if settings.target is not None and settings.target.rule == "two-sided":
             # A point below the target may lose to a dominated one nearer to it, which no curve holds.
             wish = settings.target
-            target = Target(wish.value, wish.rule, list(names).index(wish.cost), wish.min_accuracy)
+            target = Target(wish.value, wish.rule, names.index(wish.cost), wish.min_accuracy)
             met = solve_answers(answers, cost_of, target, rule=rule, grid=settings.grid, reduction=reduction)
-            points = points if met is None or met in points else (*points, met)
-        return Curve(tuple(dataclasses.replace(point, costs=_mean_costs(point, costs)) for point in points))
+            best = None if met is None else with_costs(met, costs)
+            points += [] if best is None or best in points else [best]
+        return Curve(tuple(points))
 
     def logits(self, spec: NetworkSpec, weights: Mapping[str, Any]) -> list[Tensor]:
         """Return what every exit of a trained network, as it is deployed, says of the validation split: (N, C) each."""
@@ -266,7 +280,9 @@ class Evaluator:
     def _key(self, spec: NetworkSpec, budget: Budget) -> str:
         """Return the key of an evaluation; limits, which may change while a run goes on, decide what is solved over."""
         rule, limited = self._trainer.settings(spec).thresholds, sorted(set(self._limited))
-        return digest(spec.key, rule, self._trainer.plan(spec, budget).context, *limited)
+        # Earlier versions counted what stands behind an exit that all leave at: what they chose by it is made again.
+        sized = ["sizes end where all leave"] if self._by_size else []
+        return digest(spec.key, rule, self._trainer.plan(spec, budget).context, *limited, *sized)
 
     def _static(self, logits: Tensor, model: CostModel) -> StaticPoint:
         return StaticPoint(self._accuracy(logits), self._named(model.backbone))
@@ -276,9 +292,3 @@ class Evaluator:
 
     def _named(self, costs: Any) -> dict[str, float]:
         return dict(zip(self.names, map(float, costs), strict=True))
-
-
-def _mean_costs(point: OperatingPoint, costs: NetworkCosts) -> tuple[float, ...]:
-    """Return what a point costs: its file ends where all leave, while tuning went by that of all exits that are on."""
-    mask = [threshold is not None for threshold in point.thresholds]
-    return tuple(map(float, costs.mean(mask, point.exit_shares, reachable_exits(point.thresholds)[-1])))

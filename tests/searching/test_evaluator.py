@@ -18,6 +18,7 @@ from aebnas.exits.curve import Target
 from aebnas.exits.grids import quantile_grid
 from aebnas.exits.policy import Policy
 from aebnas.exits.tuning import evaluate_thresholds
+from aebnas.files import digest
 from aebnas.progress import Progress, Stage
 from aebnas.run_folder import RunFolder
 from aebnas.searching import trainer as module
@@ -357,6 +358,43 @@ def test_a_two_sided_target_is_met_as_well_as_by_trying_everything(open_evaluato
         made = evaluator.evaluate(network(0, 1))
         # Thresholds between those of the grid may do better still.
         assert best(made.curve.points, value) >= best(everything, value) - 1e-9
+
+
+@pytest.mark.parametrize("objectives", [("model_mib", "macs"), ("macs", "model_mib")])
+def test_a_curve_over_sizes_is_sorted_and_none_of_its_points_beats_another(open_evaluator, network, objectives):
+    evaluator = open_evaluator(timer=FakeTimer(), **TRAINED, search__objectives=("accuracy", *objectives))
+    made = evaluator.evaluate(network(0, 1))
+    points = made.curve.points
+    costs = [tuple(made.cost(point, name) for name in objectives) for point in points]
+    # Files that end where all leave, behind two exits too, are smaller than tuning knew.
+    assert {made.cost(point, "model_mib") for point in points} > {0.5, 1.0}
+    assert [cost[0] for cost in costs] == sorted(cost[0] for cost in costs)
+    for one, other in itertools.permutations(range(len(points)), 2):
+        no_worse = all(mine <= its for mine, its in zip(costs[one], costs[other], strict=True))
+        assert not (no_worse and points[one].accuracy >= points[other].accuracy)
+
+
+@pytest.mark.parametrize(
+    ("options", "limited", "anew"),
+    [
+        ({}, (), False),
+        ({}, ("latency_ms",), False),
+        ({}, ("model_mib",), True),
+        ({"search__objectives": ("accuracy", "model_mib")}, (), True),
+        ({"search__target": {"cost": "model_mib", "value": 1.0}}, (), True),
+    ],
+)
+def test_what_earlier_versions_chose_by_size_is_chosen_again(
+    open_evaluator, network, trained, monkeypatch, options, limited, anew
+):
+    evaluator = open_evaluator(timer=FakeTimer(), limited=limited, **options)
+    made = evaluator.evaluate(network(0))
+    context = evaluator._trainer.plan(network(0), "search").context
+    earlier = digest(network(0).key, "per-exit", context, *limited)
+    records = {earlier: made.to_json()}
+    monkeypatch.setattr(RunFolder, "read_evaluation", lambda folder, key: records.get(key))
+    assert evaluator.known(network(0)) == (None if anew else made)
+    assert evaluator.evaluate(network(0)).curve == made.curve and len(trained) == 1
 
 
 def test_a_block_that_could_not_be_measured_is_tried_again(open_evaluator, network, trained, monkeypatch, tmp_path):

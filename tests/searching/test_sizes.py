@@ -12,7 +12,7 @@ from aebnas.progress import Progress
 from aebnas.rebuild import export_row
 from aebnas.run_folder import RunFolder
 from aebnas.searching.costing import Kind, cost_models
-from aebnas.searching.evaluator import _mean_costs
+from aebnas.searching.priced import with_costs
 from aebnas.spaces.definition import load_space
 from aebnas.spaces.genome import build_genome
 from aebnas.spaces.network_genes import NetworkGenes
@@ -47,7 +47,8 @@ def model(prepared, toy_experiment, tmp_path_factory):
 def test_the_size_of_a_point_is_that_of_its_file(model, prepared, tmp_path, thresholds, shares):
     specs = [BranchSpec(point.name) for point in prepared.backbone.attach_points]
     costs = model.network(specs)
-    predicted = dict(zip(costs.names, _mean_costs(OperatingPoint(thresholds, 0.9, shares, ()), costs), strict=True))
+    priced = with_costs(OperatingPoint(thresholds, 0.9, shares, ()), costs)
+    predicted = dict(zip(costs.names, priced.costs, strict=True))
     row = {
         **NetworkSpec(tuple(specs)).to_json(),
         "id": "point",
