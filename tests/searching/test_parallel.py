@@ -63,7 +63,8 @@ def test_two_workers_share_the_trials_and_find_what_one_finds(toy, folder, tmp_p
     trials = check_all_there(folder, experiment, tmp_path)
     by_worker = Counter(trial.user_attrs[WORKER] for trial in trials)
     assert run.summary()["workers"] == by_worker
-    assert len(by_worker) == 2
+    # On a busy machine the second one may come when there is nothing left.
+    assert 1 <= len(by_worker) <= 2
 
 
 def running_in(folder):
@@ -76,7 +77,8 @@ def test_first_a_worker_is_killed_then_the_leader_and_nothing_is_lost(toy, folde
     experiment, file = toy(search__workers=2, search__trials=100, regime__training__epochs=200)
     with started("search", file, "--run-dir", folder.path) as process:
         wait_until(lambda: len(list(folder.evaluations.glob("*.json"))) >= 2, process)
-        wait_until(lambda: running_in(folder), process)
+        # Both at once.
+        wait_until(lambda: len(running_in(folder)) == 2, process)
         victim, lost = next(iter(running_in(folder).items()))
         os.kill(workers_in(folder)[victim], signal.SIGKILL)
         # Another one takes its place, and its trial is given back, unless it had just ended.
