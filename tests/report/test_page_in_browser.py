@@ -143,6 +143,21 @@ def test_a_click_selects_in_plot_table_and_details(shown):
     assert "70.0 % leave" in shown.locator("#drawn svg.drawing").text_content()
 
 
+def test_the_drawing_is_made_smaller_before_it_scrolls(shown):
+    point_at(shown, "aaaaaaf-0")
+    shown.mouse.down()
+    shown.mouse.up()
+    drawing = shown.locator("#drawn svg.drawing")
+    natural = int(drawing.get_attribute("width"))
+    widths = {}
+    for share in (0.85, 0.5):
+        shown.locator("#drawn").evaluate("(place, width) => { place.style.width = `${width}px`; }", share * natural)
+        widths[share] = drawing.bounding_box()["width"] / natural
+    assert widths[0.85] <= 0.85
+    # Not so small that it cannot be read.
+    assert 0.74 < widths[0.5] < 0.77
+
+
 def test_a_row_selects_too_with_the_keyboard(shown):
     button = shown.locator("#table tbody button", has_text="backbone")
     button.focus()

@@ -1,6 +1,6 @@
 // The drawing of one network: the backbone from left to right, its branches below, bands as thick as the images in them.
 
-const BOX = { height: 58, top: 46, gap: 40, least: 122, more: 320, branch: 150, line: 17, band: 30 };
+const BOX = { height: 58, top: 46, gap: 40, least: 122, more: 320, branch: 150, line: 17, band: 30, shrink: 0.75 };
 
 function cut(text, length) {
   return text.length <= length ? text : `${text.slice(0, length - 1)}…`;
@@ -46,6 +46,8 @@ function drawNetwork(point) {
   const height = BOX.top + BOX.height + (deepest ? 44 + deepest * BOX.line + 100 : 24);
   return svg("svg", {
     viewBox: `0 0 ${Math.ceil(width)} ${height}`, width: Math.ceil(width), height,
+    // As wide as there is room for, but to be read: below this it scrolls.
+    style: `min-width: ${Math.ceil(BOX.shrink * width)}px`,
     role: "img", "aria-label": `Drawing: ${sentence(point)}`, class: "drawing",
   }, parts);
 }
