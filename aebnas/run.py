@@ -120,9 +120,10 @@ class Run:
     ) -> dict[str, Any]:
         """Choose one point.
 
-        By ``id``; or among the finalists (all points if none qualifies) within the limits: the most accurate on
-        validation, or with ``min_accuracy`` (0 to 1) the cheapest. With no limit at all: the best for the experiment's
-        target if it has one, else the cheapest finalist that keeps the backbone's validation accuracy.
+        By ``id``; or among the finalists (all points if none qualifies, static ones where only those do) within the
+        limits: the most accurate on validation, or with ``min_accuracy`` (0 to 1) the cheapest. With no limit at all:
+        the best for the experiment's target if it has one, else the cheapest finalist that keeps the backbone's
+        validation accuracy.
 
         Raises:
             RunError: no point qualifies; the message says what comes nearest.
@@ -135,9 +136,12 @@ class Run:
             return found
         # Where no network that leaves early is better than the static ones, those are the choice.
         early = [row for row in rows if not row["static"]] or rows
-        limited = [row for row in early if _within(row, max_latency_ms, max_macs_m)]
+        # And where only static ones are cheap enough.
+        limited = [row for row in early if _within(row, max_latency_ms, max_macs_m)] or [
+            row for row in rows if _within(row, max_latency_ms, max_macs_m)
+        ]
         if not limited:
-            nearest = min(early, key=_cost, default=None)
+            nearest = min(rows, key=_cost, default=None)
             hint = f"the cheapest is {nearest['id']} with {_cost_text(nearest)}" if nearest else "the front is empty"
             raise RunError(f"no point is within the limits: {hint}")
         if min_accuracy is None:

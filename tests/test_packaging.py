@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -61,6 +62,9 @@ def installed(built, tmp_path_factory):
     (packages,) = (folder / "venv").glob("lib/python*/site-packages")
     # A path in a .pth file is not searched for other .pth files, so that of a checkout in development has no effect.
     (packages / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    # But for what keeps distutils alive, which a user's own setuptools brings.
+    for path in Path(sysconfig.get_paths()["purelib"]).glob("distutils-precedence.pth"):
+        shutil.copy(path, packages)
     where = run(python, "-c", "import aebnas; print(aebnas.__file__)", cwd=folder).strip()
     assert Path(where).is_relative_to(folder)
     return folder

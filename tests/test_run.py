@@ -142,9 +142,9 @@ def test_nothing_is_best_of_nothing():
         ({"id": "gone"}, r"no point 'gone' on the front: `aebnas front` lists the ids"),
         (
             {"max_latency_ms": 0.01},
-            r"no point is within the limits: the cheapest is between with 0\.100 ms and 1\.00 M",
+            r"no point is within the limits: the cheapest is cut with 0\.050 ms and 0\.50 M",
         ),
-        ({"max_macs_m": 0.9}, r"no point is within the limits: the cheapest is between"),
+        ({"max_macs_m": 0.4}, r"no point is within the limits: the cheapest is cut"),
         ({"min_accuracy": 0.96}, r"no point has a validation accuracy of 0\.96: the best is best with 0\.9500"),
         ({"min_accuracy": 0.94, "max_macs_m": 3}, r"accuracy of 0\.94: the best is between"),
     ],
@@ -163,9 +163,14 @@ def test_where_nothing_leaves_early_a_static_network_is_picked(run):
     assert run([worse, backbone]).pick(min_accuracy=worse["accuracy_val"])["id"] == "cut-1"
 
 
+def test_where_only_a_static_network_is_within_the_limits_it_is_picked(run):
+    assert run().pick(max_macs_m=0.9)["id"] == "cut"
+    assert run().pick(max_macs_m=1)["id"] == "between"
+
+
 def test_a_latency_limit_needs_latencies(run):
     with pytest.raises(RunError, match="no point is within the limits"):
-        run([row("a", 0.9, 1, finalist=True), ROWS[-1]]).pick(max_latency_ms=5)
+        run([row("a", 0.9, 1, finalist=True), row("backbone", 0.9, 10, static=True)]).pick(max_latency_ms=5)
 
 
 def test_a_folder_without_a_finished_run_is_told(run, tmp_path):

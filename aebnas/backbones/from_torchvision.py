@@ -83,7 +83,8 @@ def _check_name(name: str) -> None:
 def _weights(name: str, weights: str) -> Any:
     _check_name(name)
     known = _models().get_model_weights(name)
-    member = weights.rpartition(".")[2]  # also as torchvision writes it out, ResNet50_Weights.IMAGENET1K_V2
+    # Also as torchvision writes it out, ResNet50_Weights.IMAGENET1K_V2; all of its names are in capitals.
+    member = weights.rpartition(".")[2].upper()
     if member not in known.__members__:
         raise BackboneError(f"backbone.weights: {unknown_name(f'weights of {name}', weights, known.__members__)}")
     return known[member]

@@ -55,7 +55,7 @@ def test_a_model_without_weights_takes_options_and_the_classes_of_the_data():
     assert model.features[0][0].out_channels == 8
 
 
-@pytest.mark.parametrize("weights_name", ["IMAGENET1K_V1", "DEFAULT", "ShuffleNet_V2_X0_5_Weights.IMAGENET1K_V1"])
+@pytest.mark.parametrize("weights_name", ["IMAGENET1K_V1", "default", "ShuffleNet_V2_X0_5_Weights.IMAGENET1K_V1"])
 def test_weights_are_downloaded_and_other_classes_get_a_new_classifier(weights, weights_name):
     model = build(weights=weights_name)
     own = model.state_dict()

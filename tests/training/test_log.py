@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -180,6 +181,8 @@ def test_what_was_interrupted_and_begun_again_is_on_the_board_once(tmp_path):
 
     log = open_log("tensorboard", tmp_path)
     for count in (3, 2):
+        # Files are read in the order of their names, which begin with the second.
+        time.sleep(1.1)
         with log.training(SUBJECT) as tell:
             for number in range(1, count + 1):
                 tell(epoch(number))
