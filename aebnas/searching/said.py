@@ -37,3 +37,12 @@ def say_costs(place: Workplace, progress: Progress) -> None:
         )
     for line in story(place.costs, place.target):
         progress.say(line)
+
+
+def say_done(trials: int, wanted: int, progress: Progress) -> None:
+    """Say that there is nothing left to search, where all ``wanted`` trials have come to their end before."""
+    if trials >= wanted:
+        progress.say(
+            f"all {wanted} trials were run before: finalists are verified and measured now, again if they were, so "
+            "that times differ a little; raise search.trials for more networks"
+        )

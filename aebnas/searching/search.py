@@ -45,7 +45,7 @@ from aebnas.searching.joining import join
 from aebnas.searching.loop import Archive
 from aebnas.searching.meeting import Meeting, meet
 from aebnas.searching.rows import Row, front_rows, network_key, with_interval
-from aebnas.searching.said import say_costs, say_crowded, say_guessing
+from aebnas.searching.said import say_costs, say_crowded, say_done, say_guessing
 from aebnas.searching.sampler import make_sampler
 from aebnas.searching.settle import settle, settle_front
 from aebnas.searching.starts import starting_genes
@@ -182,6 +182,7 @@ class _Search:
         prepared_s = time.perf_counter() - start
         settings = experiment.search
         study = self._study(place)
+        say_done(finished(study), settings.trials, self.progress)
         leader = Leader(place, met, study, self.progress)
         archive, trials = leader.run(), finished(study)
         searched_s = time.perf_counter() - start - prepared_s

@@ -75,3 +75,13 @@ def test_hypervolume_is_explained_once_where_there_are_trials_to_run(toy_experim
     assert [
         sum("hypervolume: 0 is no better than the backbone" in line for line in heard.lines) for heard in (first, again)
     ] == [1, 0]
+
+
+def test_a_search_with_all_its_trials_says_that_nothing_is_searched(toy_experiment, tmp_path):
+    experiment = toy_experiment(search__trials=2, search__finalists=1)
+    said_of_all = []
+    for _ in range(2):
+        heard = Heard()
+        search(experiment, run_dir=tmp_path / "run", progress=heard)
+        said_of_all.append([line for line in heard.lines if line.startswith("all 2 trials were run before")])
+    assert list(map(len, said_of_all)) == [0, 1]
