@@ -117,8 +117,9 @@ def export(
         raise InputError("--pick names one point: leave out --max-latency-ms, --max-macs-m and --min-accuracy")
     point = run.pick(pick, max_latency_ms=max_latency_ms, max_macs_m=max_macs_m, min_accuracy=min_accuracy)
     path = run.export(point, out_dir, progress=ConsoleProgress(err))
+    what = "is a static network, without an early exit" if point["static"] else "exits by itself"
     out.print(
-        f"{point['id']} is in {path}: model.onnx exits by itself, manifest.json says how to feed it",
+        f"{point['id']} is in {path}: model.onnx {what}, manifest.json says how to feed it",
         soft_wrap=True,
         markup=False,
     )
@@ -188,7 +189,7 @@ def evaluate(
     if device is not None and provider is not None:
         raise InputError("--device names a profile with its own provider: leave out --provider")
     target = contextlib.nullcontext() if device is None else Device(load_profile(device), say=say)
-    images, labels = test_images(read_manifest(export_dir), data=data, data_dir=data_dir)
+    images, labels = test_images(read_manifest(export_dir), data=data, data_dir=data_dir, say=say)
     with target as there:
         result = evaluate_export(export_dir, images, labels, limit=limit, provider=provider, device=there, pixels=uint8)
     if as_json:

@@ -90,7 +90,7 @@ def search(
     from aebnas.report.draw import draw_all
 
     draw_all(run, run.folder.plots)
-    _say_next(run.folder.path)
+    _say_next(run.folder.path, static=bool(run.pick()["static"]))
 
 
 def _limits(given: list[str]) -> dict[str, float]:
@@ -105,13 +105,14 @@ def _limits(given: list[str]) -> dict[str, float]:
     return options
 
 
-def _say_next(path: Path) -> None:
+def _say_next(path: Path, *, static: bool) -> None:
+    """Name the verbs that come next; where the pick is static, it has no exits to diagnose."""
     export = f"{path.name}-onnx"
     out.print("\nNext:", style="bold")
     for command, what in (
         (f"export {quoted(path)} --out {quoted(export)}", "the network marked in the table, as ONNX files"),
         (f"evaluate {quoted(export)}", "its accuracy and latency, measured beside the backbone's"),
-        (f"diagnose {quoted(path)}", "how well its exits know when to leave"),
+        *([] if static else [(f"diagnose {quoted(path)}", "how well its exits know when to leave")]),
         (f"report {quoted(path)}", "everything on one page"),
     ):
         out.print(f"  [bold]aebnas {command}[/bold]  [dim]{what}[/dim]", soft_wrap=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 
 from rich.console import Console, RenderableType
 from rich.progress import (
@@ -15,7 +17,6 @@ from rich.progress import (
     TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.progress import Progress as RichBars
 from rich.text import Text
@@ -39,6 +40,9 @@ class Stage:
 
     def note(self, text: str) -> None:
         """Show ``text`` behind the bar."""
+
+    def within(self, seconds: float) -> None:
+        """Say that the stage ends in so many seconds at most, however much is left then."""
 
     def doing(self, who: str, text: str | None) -> None:
         """Show in a line of its own what one of several workers is doing; None: it does nothing any more."""
@@ -67,6 +71,9 @@ class _BarStage(Stage):
 
     def note(self, text: str) -> None:
         self._bars.update(self._task, note=text)
+
+    def within(self, seconds: float) -> None:
+        self._bars.update(self._task, end=time.monotonic() + seconds)
 
     def doing(self, who: str, text: str | None) -> None:
         if text is None:
@@ -97,6 +104,19 @@ class _CountColumn(ProgressColumn):
         return Text(counted(int(task.completed), int(task.total or 0)), style="progress.download")
 
 
+class _LeftColumn(ProgressColumn):
+    """The time that is left, at most up to the end that the stage has."""
+
+    max_refresh = 0.5  # as rich's own: digits that change with every step cannot be read
+
+    def render(self, task: Task) -> Text:
+        left_s, end = task.time_remaining, task.fields.get("end")
+        if left_s is not None and end is not None:
+            left_s = min(left_s, max(0.0, end - time.monotonic()))
+        shown = "-:--:--" if left_s is None else str(timedelta(seconds=round(left_s)))
+        return Text(shown, style="progress.remaining")
+
+
 class _LineStage(Stage):
     """A stage for logs and pipes: a line at most every ``interval_s``, with the time left."""
 
@@ -104,6 +124,7 @@ class _LineStage(Stage):
         self._console, self._label, self._total, self._interval_s = console, label, total, interval_s
         self._done = self._earlier = done
         self._text = ""
+        self._end = math.inf
         self._start = self._last = time.monotonic()
 
     def advance(self, steps: int = 1) -> None:
@@ -113,6 +134,7 @@ class _LineStage(Stage):
         if now - self._last >= self._interval_s and self._done > self._earlier:
             self._last = now
             left_s = (now - self._start) / (self._done - self._earlier) * (self._total - self._done)
+            left_s = min(left_s, max(0.0, self._end - now))
             text = f"{self._text and ': '}{self._text}"
             line = f"{self._label}: {counted(self._done, self._total)}, about {left_s:.0f} s left{text}"
             # In one line however narrow: others read it from a log; and a label may name a file, which is no markup.
@@ -120,6 +142,9 @@ class _LineStage(Stage):
 
     def note(self, text: str) -> None:
         self._text = text
+
+    def within(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
 
 
 class ConsoleProgress(Progress):
@@ -139,7 +164,7 @@ class ConsoleProgress(Progress):
             _Only(_CountColumn()),
             _Only(TimeElapsedColumn()),
             _Only(TextColumn("left")),
-            _Only(TimeRemainingColumn()),
+            _Only(_LeftColumn()),
             TextColumn("{task.fields[note]}", markup=False),
         )
         with RichBars(*columns, console=self.console, transient=True) as bars:

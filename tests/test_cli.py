@@ -14,6 +14,7 @@ import yaml
 
 from aebnas import cli
 from aebnas.experiment import Experiment
+from aebnas.run import Run
 
 # The contract's keys of `front --format json` and `evaluate --json`.
 FRONT_KEYS = {
@@ -110,6 +111,15 @@ def test_a_search_says_which_commands_come_next(run_dir, experiment_file, capsys
     assert f"aebnas export '{run_dir}' --out '[bold]small-onnx'" in printed
     assert "aebnas evaluate '[bold]small-onnx'" in printed
     assert f"Plots are in {run_dir}/plots." in printed
+
+
+@pytest.mark.parametrize("static", [True, False])
+def test_a_static_pick_is_not_to_be_diagnosed(run_dir, experiment_file, capsys, monkeypatch, static):
+    pick = next(row for row in Run(run_dir).rows if row["static"] == static)
+    monkeypatch.setattr(Run, "pick", lambda *_, **__: pick)
+    assert cli.main(["search", str(experiment_file), "--run-dir", str(run_dir)]) == 0
+    printed = capsys.readouterr().out
+    assert "aebnas report" in printed and ("aebnas diagnose" in printed) == (not static)
 
 
 def test_front_as_json_has_the_contracts_keys(run_dir, capsys):
@@ -339,6 +349,8 @@ def test_every_row_of_the_front_can_be_exported(run_dir, tmp_path, capsys):
     for name in kinds.values():
         out = tmp_path / name
         assert cli.main(["export", str(run_dir), "--out", str(out), "--pick", name]) == 0
+        exits = "model.onnx exits by itself" in capsys.readouterr().out
+        assert exits == (not next(row["static"] for row in rows if row["id"] == name))
         assert cli.main(["evaluate", str(out), "--limit", "20", "--json"]) == 0
     assert len(kinds) >= 2
     capsys.readouterr()

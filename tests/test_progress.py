@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -42,6 +43,23 @@ def test_lines_count_from_what_was_done_and_estimate_from_what_is_new(piped, clo
         clock[0] = 20.0
         stage.advance()
     assert file.getvalue() == "trials: 6/10, about 40 s left: hypervolume 0.5\n"
+
+
+def test_no_more_is_left_than_up_to_the_end_of_the_stage(piped, clock):
+    progress, file = piped
+    with progress.stage("trials", 60) as stage:
+        stage.within(100)
+        for clock[0] in (20.0, 120.0):
+            stage.advance()
+    assert file.getvalue().splitlines() == ["trials: 1/60, about 80 s left", "trials: 2/60, about 0 s left"]
+
+
+def test_a_bar_with_an_end_says_the_same(clock):
+    clock[0] = 20.0
+    for fields, shown in (({}, "0:09:50"), ({"end": 100.0}, "0:01:20"), ({"end": 10.0}, "0:00:00")):
+        task = SimpleNamespace(time_remaining=590.0, fields=fields)
+        assert module._LeftColumn().render(task).plain == shown
+    assert module._LeftColumn().render(SimpleNamespace(time_remaining=None, fields={})).plain == "-:--:--"
 
 
 def test_lines_of_a_new_stage_start_at_nothing(piped, clock):

@@ -93,6 +93,7 @@ def _bundle(raw: RawData, settings: DataSettings, seed: int, wanted: ModelInput 
             settings.augment,
         ),
         wanted=wanted,
+        drawn=_drawn(raw),
         before=None if earlier is None else partial(_bundle, earlier, settings, seed, wanted),
     )
 
@@ -111,7 +112,7 @@ def _as_before(raw: RawData) -> RawData | None:
 def _partition(raw: RawData, settings: DataSettings, seed: int) -> list[tuple[Part, Rows]]:
     """Return train, validation and test as rows of a part of the data set."""
     generator = split_generator(seed)
-    held = [name for name, part in (("validation", raw.validation), ("test", raw.test)) if part is None]
+    held = _drawn(raw)
     require_samples(raw.train.labels, raw.classes, ["train", *held], raw.train.source)
     rest, own_test = np.arange(len(raw.train)), None
     if raw.test is None:
@@ -121,6 +122,11 @@ def _partition(raw: RawData, settings: DataSettings, seed: int) -> list[tuple[Pa
         kept, taken = hold_out(raw.train.labels[rest], settings.validation, generator)
         rest, own_validation = rest[kept], rest[taken]
     return [(raw.train, rest), _own(raw, raw.validation, own_validation), _own(raw, raw.test, own_test)]
+
+
+def _drawn(raw: RawData) -> tuple[str, ...]:
+    """Return which of validation and test the data set has no part of its own for."""
+    return tuple(name for name, part in (("validation", raw.validation), ("test", raw.test)) if part is None)
 
 
 def _own(raw: RawData, part: Part | None, rows: Rows | None) -> tuple[Part, Rows]:

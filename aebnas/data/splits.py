@@ -258,6 +258,7 @@ class DataBundle:
         preprocessing: The one that all splits apply, fitted on the train split only.
         fingerprint: 16 hex digits that change with any image, label, split or preprocessing.
         wanted: What the images were prepared for, where a pretrained backbone said so.
+        drawn: Which of validation and test are no part of the data set's own, but were drawn from the others.
         before: Makes the same data as earlier versions told and standardised them, where that was otherwise.
     """
 
@@ -270,6 +271,7 @@ class DataBundle:
     preprocessing: Preprocessing
     fingerprint: str
     wanted: ModelInput | None = None
+    drawn: tuple[str, ...] = ()
     before: Callable[[], DataBundle] | None = field(default=None, repr=False, compare=False)
 
     def versions(self) -> Iterator[DataBundle]:

@@ -13,14 +13,15 @@ from aebnas.report.tables import plain_table
 
 
 def evaluation_table(result: EvaluationResult) -> Table:
-    """Return what was measured, early-exit network beside static backbone."""
+    """Return what was measured, the exported network beside the static backbone."""
     table = plain_table(f"{result.speedup:.2f} times as fast as the static backbone", "\n".join(_notes(result)))
     table.add_column("network")
     for column in ("shares\n%", "accuracy\n%", "balanced\n%", "mean\nms", "p50\nms", "p95\nms"):
         table.add_column(column, justify="right", no_wrap=True)
     shares = "/".join(map(percent_share, result.exit_shares))
+    exported = "early-exit network" if len(result.exit_shares) > 1 else "exported network"
     for name, left, accuracy, balanced, latency in (
-        ("early-exit network", shares, result.accuracy, result.balanced_accuracy, result.latency_ms),
+        (exported, shares, result.accuracy, result.balanced_accuracy, result.latency_ms),
         (
             "static backbone",
             MISSING,

@@ -11,6 +11,7 @@ from aebnas.report.describe import number, percent, times
 from aebnas.report.front import Front, Row
 from aebnas.report.markup import Markup, tag
 from aebnas.report.uncertainty import Uncertainty
+from aebnas.report.worth import beside_static
 
 
 class Card(NamedTuple):
@@ -35,7 +36,8 @@ def headline(front: Front, summary: Mapping[str, Any], sure: Uncertainty) -> Mar
     said = tag(
         "p", "The default pick is ", tag("strong", front.pick["id"]), f": {_sentence(front, sure)}.", class_="lead"
     )
-    return tag("div", said, tag("dl", *shown, class_="cards"), *(tag("p", line) for line in _remarks(front, sure)))
+    remarks = (tag("p", line) for line in _remarks(front, summary, sure))
+    return tag("div", said, tag("dl", *shown, class_="cards"), *remarks)
 
 
 def cards(front: Front, summary: Mapping[str, Any], sure: Uncertainty) -> Iterator[Card]:
@@ -108,18 +110,13 @@ def _predicted(pick: Row, base: Row) -> tuple[str, ...]:
     return (*known, f"backbone {number(base['latency_ms_mean'])} ms", "composed of measured blocks")
 
 
-def _remarks(front: Front, sure: Uncertainty) -> Iterator[str]:
+def _remarks(front: Front, summary: Mapping[str, Any], sure: Uncertainty) -> Iterator[str]:
     """Yield what must not be read out of the figures above, where there is a reason to."""
     pick, base = front.pick, front.backbone
-    if pick["static"]:
-        yield "No network that leaves early was better than the static ones here, so the pick is a static network."
+    worth = beside_static(front, pick, sure, summary)
+    if worth is not None:
+        yield worth
     yield from _apart(pick["accuracy_test"], base["accuracy_test"], sure)
-    for row in front.truncated:
-        if row is not pick and _beats(row, pick):
-            yield (
-                f"The static network {row['id']}, which is simply cut off at one branch, is cheaper than the pick and "
-                "no less accurate on validation and test: look at it first."
-            )
 
 
 def _apart(accuracy: float | None, base: float | None, sure: Uncertainty) -> Iterator[str]:
@@ -135,13 +132,6 @@ def _apart(accuracy: float | None, base: float | None, sure: Uncertainty) -> Ite
         f"On test, pick and backbone are {percent(abs(accuracy - base))} points apart: {verdict} than the "
         f"{percent(chance)} that chance alone may make, at most, on as many images."
     )
-
-
-def _beats(row: Row, pick: Row) -> bool:
-    column = "latency_ms_mean" if row["latency_ms_mean"] is not None else "macs_mean"
-    known = [(row[name], pick[name]) for name in ("accuracy_val", "accuracy_test")]
-    accurate = all(a is not None and b is not None and a >= b for a, b in known)
-    return accurate and pick[column] is not None and row[column] < pick[column]
 
 
 def _noise(summary: Mapping[str, Any]) -> float | None:

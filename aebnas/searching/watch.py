@@ -61,6 +61,8 @@ class Leader:
             self._invited() as desk,
             self.progress.stage(label, settings.trials, finished(study)) as stage,
         ):
+            if settings.timeout is not None:
+                stage.within(settings.timeout)
             shown = _Shown(study, stage, interrupts)
             if settings.workers == 1:
                 self._run_alone(archive, desk, shown)

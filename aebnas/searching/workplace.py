@@ -176,5 +176,8 @@ class Pausing(Stage):
     def note(self, text: str) -> None:
         self._inner.note(text)
 
+    def within(self, seconds: float) -> None:
+        self._inner.within(seconds)
+
     def doing(self, who: str, text: str | None) -> None:
         self._inner.doing(who, text)

@@ -45,7 +45,7 @@ def save_folder(tmp_path):
 
 def test_classes_of_a_folder_are_matched_by_name(manifest, save_folder):
     root = save_folder({"ant": 10, "cat": 20, "zebra": 30})
-    images, labels = source.test_images(manifest, data=str(root))
+    images, labels = source.test_images(manifest, data=str(root), say=pytest.fail)
     assert {(int(image[0, 0, 0]), int(label)) for image, label in zip(images, labels, strict=True)} == {
         (11, 1),
         (21, 2),
@@ -66,11 +66,30 @@ def test_a_class_that_the_network_does_not_know_is_named(manifest, save_folder):
         source.test_images(manifest, data=str(root))
 
 
-def test_of_a_folder_without_a_test_part_a_fifth_is_scored(manifest, save_folder):
-    root = save_folder({"ant": 10, "zebra": 30}, parts=["."], count=10)
-    images, labels = source.test_images(manifest, data=str(root))
-    assert [int(image[0, 0, 0]) for image in images] == [10, 10, 30, 30]
-    assert labels.tolist() == [1, 1, 0, 0]
+def test_of_a_folder_for_which_no_split_is_given_all_are_scored(manifest, save_folder):
+    root, said = save_folder({"ant": 10, "zebra": 30}, parts=["."], count=10), []
+    images, labels = source.test_images(manifest, data=str(root), say=said.append)
+    found = [(int(image[0, 0, 0]), int(label)) for image, label in zip(images, labels, strict=True)]
+    assert sorted(found) == [(10, 1)] * 10 + [(30, 0)] * 10
+    assert len(said) == 1 and "all its 20 images are scored" in said[0]
+    np.testing.assert_array_equal(source.test_images(manifest, data=str(root))[1], labels)
+
+
+def test_of_the_networks_own_folder_only_what_was_held_out_is_scored(manifest, save_folder):
+    root, said = save_folder({"ant": 10, "zebra": 30}, parts=["."], count=10), []
+    manifest.values["extra"]["data"]["path"] = str(root)
+    for data in (None, str(root), f"{root.parent}/./{root.name}/"):
+        assert len(source.test_images(manifest, data=data, say=said.append)[0]) == 4
+    # As it was split then: not by the fractions that other data are split by.
+    manifest.values["extra"]["data"]["test"] = 0.4
+    assert len(source.test_images(manifest, data=str(root), say=said.append)[0]) == 8
+    assert said == []
+
+
+def test_of_a_folder_with_a_validation_part_alone_a_fifth_of_the_rest_is_scored_and_said(manifest, save_folder):
+    root, said = save_folder({"ant": 10, "zebra": 30}, parts=["train", "val"], count=10), []
+    assert len(source.test_images(manifest, data=str(root), say=said.append)[0]) == 4
+    assert said == ["--data gives no test part: 4 of its 40 images are scored, drawn from the train part"]
 
 
 @pytest.fixture

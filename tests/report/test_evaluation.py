@@ -53,6 +53,12 @@ def test_both_networks_have_a_line_with_all_figures():
     assert static.split() == ["static", "backbone", "–", "96.00", "95.50", "0.3000", "0.2900", "0.4000"]
 
 
+def test_a_static_network_that_was_exported_is_not_called_early_exit():
+    lines = printed(evaluation_table(result(exit_shares=(1.0,))))
+    assert any(line.startswith("exported network") for line in lines)
+    assert not any("early-exit" in line for line in lines)
+
+
 def test_what_a_reader_must_know_stands_below():
     text = " ".join(printed(evaluation_table(result(predicted_ms=0.11))))
     assert "1,200 samples, one at a time" in text and "predicted 0.1100 ms" in text and "leaves out" not in text

@@ -13,6 +13,7 @@ from aebnas.errors import RunError
 from aebnas.experiment import Experiment
 from aebnas.report.html import write_report
 from aebnas.report.uncertainty import Uncertainty
+from aebnas.report.worth import worth_of_exits
 
 EVIL = "</script><script>alert('x')</script><img src=x onerror=alert(1)>&\"'"
 SECTIONS = ("overview", "front", "networks", "time", "shares", "examples", "search", "trust", "about")
@@ -121,8 +122,29 @@ def test_balanced_accuracy_is_called_so_everywhere(experiment, rows, tmp_path):
 def test_a_static_network_that_beats_the_pick_is_named(experiment, rows, tmp_path):
     better = measured(static_row("cut-eeeeee", 0.96, 0.5e6, "body.0"), 0.1, test=0.95)
     page = read(write_report(custom_run(experiment, [*rows, better], tmp_path / "run"), tmp_path / "report.html"))
-    assert "static network cut-eeeeee, which is simply cut off at one branch, is cheaper" in page.text
-    assert "cut-dddddd, which is" not in page.text
+    assert "The static network cut-eeeeee, the backbone cut off at body.0, is as good as" in page.text
+    assert "static network cut-dddddd" not in page.text
+
+
+def test_of_a_static_network_the_headline_says_what_the_front_says(experiment, rows, tmp_path):
+    # Less accurate than the pick, by less than a standard error of as many images as the summary tells of.
+    close = measured(static_row("cut-eeeeee", 0.949, 0.5e6, "body.0"), 0.1, test=0.929)
+    run = custom_run(experiment, [*rows, close], tmp_path / "run")
+    summary = json.loads(run.folder.summary_file.read_text())
+    for images, said in ((100, True), (1_000_000, False)):
+        run.folder.summary_file.write_text(json.dumps(summary | {"data": {"validation": images, "test": images}}))
+        sentence = worth_of_exits(run)
+        assert (sentence is not None) == said
+        page = read(write_report(run, tmp_path / "report.html"))
+        assert ("is as good as bbbbbbf-1 within noise" in page.text) == said
+        assert sentence is None or sentence in page.text
+
+
+def test_of_a_static_pick_the_headline_says_that_it_is_one(experiment, tmp_path):
+    rows = [measured(static_row("cut-eeeeee", 0.95, 0.5e6, "body.0"), 0.1, test=0.95)]
+    rows.append(measured(static_row("backbone", 0.95, 8e6), 1.0, test=0.95))
+    page = read(write_report(custom_run(experiment, rows, tmp_path / "run"), tmp_path / "report.html"))
+    assert page.text.count("better here than the static ones: the pick, cut-eeeeee, is one.") == 1
 
 
 def test_names_from_outside_are_escaped(rows, experiment, tmp_path):

@@ -494,23 +494,35 @@ def test_no_trial_starts_after_the_time_is_up(copied, toy_experiment, trained):
 
 class Seen(Progress):
     def __init__(self):
-        self.stages, self.lines = [], []
+        self.stages, self.lines, self.ends = [], [], {}
 
     @contextlib.contextmanager
     def stage(self, label, total, done=0):
         counted = Steps()
         yield counted
         self.stages.append((label, total, done, counted.steps))
+        self.ends[label] = counted.ends
 
     def say(self, text):
         self.lines.append(text)
 
 
 class Steps(Stage):
-    steps = 0
+    steps, ends = 0, None
 
     def advance(self, steps=1):
         self.steps += steps
+
+    def within(self, seconds):
+        self.ends = seconds
+
+
+def test_the_stage_of_trials_knows_when_it_ends(toy_experiment, copied):
+    seen = Seen()
+    search(toy_experiment(search__trials=5, search__timeout=600), run_dir=copied.folder.path, progress=seen)
+    assert seen.ends["trials (at most 600 s)"] == 600
+    search(toy_experiment(search__trials=5), run_dir=copied.folder.path, progress=seen)
+    assert seen.ends["trials"] is None
 
 
 def test_progress_of_a_search_that_goes_on_begins_where_it_stopped(toy_experiment, copied, tmp_path):
