@@ -109,6 +109,16 @@ def first_difference(
     return None
 
 
+def nearest(path: Path) -> Path:
+    """Return ``path``, absolute, or the nearest folder above it that exists; itself where not even the root does.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
+    whole = path.absolute()
+    return next((place for place in (whole, *whole.parents) if place.exists()), whole)
+
+
 def cannot_write(path: Path, error: OSError) -> AebnasError:
     """Return what to raise where ``path`` cannot be written: a full disk is a failure, a wrong folder wrong input."""
     kind = RunFailed if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else RunError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -72,6 +73,8 @@ class Trainer:
         self._teach = teach or train_branches
         self._log = open_log(experiment.training_log, folder.path)
         self._own: dict[tuple[Any, ...], Experiment] = {}
+        # Asked for every plan, while there are few lengths of an epoch.
+        self._lags = functools.cache(functools.partial(may_lag, prepared.backbone))
         # A regime that moves the backbone computes its own features: only the final logits, the teacher, are kept.
         frozen = any(REGIMES[name].kind != "whole" for name in regimes)
         self.budget_gib = experiment.cache_gib if frozen else 0.0
@@ -104,7 +107,7 @@ class Trainer:
         """Return how ``spec`` is trained."""
         plan = Plan(spec, budget, self.settings(spec), self._prepared.fingerprint)
         steps = plan.training.steps(self._samples(plan))
-        return dataclasses.replace(plan, lags=may_lag(self._prepared.backbone, steps))
+        return dataclasses.replace(plan, lags=self._lags(steps))
 
     def train(self, spec: NetworkSpec, budget: Budget, stage: Stage | None, watch: Watch | None = None) -> Trained:
         """Train what is not there yet.

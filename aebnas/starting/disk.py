@@ -10,6 +10,7 @@ from aebnas.backbones.cut import SegmentedBackbone
 from aebnas.data.splits import DataBundle
 from aebnas.errors import ExperimentError
 from aebnas.experiment import Experiment
+from aebnas.files import nearest
 from aebnas.training.regimes import REGIMES
 
 _GIB = 2**30
@@ -54,11 +55,8 @@ def disk_needed(
 
 
 def _free_gib(folder: Path) -> float:
-    whole = folder.absolute()
     try:
-        # Of a drive that is not there, not even the root is.
-        there = next((place for place in (whole, *whole.parents) if place.exists()), whole)
-        return shutil.disk_usage(there).free / _GIB
+        return shutil.disk_usage(nearest(folder)).free / _GIB
     except OSError as error:
         raise ExperimentError(
             f"{folder} cannot be looked at ({error.strerror}): search with --run-dir in another folder"

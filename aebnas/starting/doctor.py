@@ -17,6 +17,7 @@ from aebnas.devices.results import Finding
 from aebnas.devices.store import user_folder
 from aebnas.devices.target.info import facts
 from aebnas.errors import AebnasError
+from aebnas.files import nearest
 from aebnas.starting.health import Health, Section
 from aebnas.starting.installed import (
     conflicts,
@@ -131,8 +132,7 @@ def _disk(run_dir: Path) -> Iterator[Finding]:
 def _place(what: str, folder: Path, fix: str, *, needed: bool = False) -> Finding:
     there = folder.absolute()
     try:
-        # Of a drive that is not there, not even the root is.
-        there = next((place for place in (there, *there.parents) if place.exists()), there)
+        there = nearest(folder)
         with tempfile.TemporaryFile(dir=there):
             free_gib = shutil.disk_usage(there).free / _GIB
     except OSError as error:
